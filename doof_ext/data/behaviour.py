@@ -1,0 +1,62 @@
+"""The policies that recipe datasets are recorded with: a tanh-Gaussian network in plain NumPy.
+
+Generation steps one environment at a time in worker processes; a NumPy product of one row is faster there than any
+framework's, and the workers need not import one.
+"""
+
+import json
+from importlib import resources
+
+import numpy as np
+from safetensors import safe_open
+
+LOG_STD_BOUNDS = (-5.0, 2.0)
+
+
+class Behaviour:
+    """A stochastic policy a = tanh(μ(s) + σ(s)·ε) with ReLU hidden layers.
+
+    ``weights``: arrays ``hidden.<i>.weight`` [out, in], ``hidden.<i>.bias``, ``mean.weight``, ``mean.bias``,
+    ``log_std.weight``, ``log_std.bias``. ``metadata``: what is known of its making (strings).
+    """
+
+    def __init__(self, weights, metadata=None):
+        count = sum(name.startswith("hidden.") and name.endswith(".weight") for name in weights)
+        self._hidden = [(weights[f"hidden.{i}.weight"], weights[f"hidden.{i}.bias"]) for i in range(count)]
+        self._mean = weights["mean.weight"], weights["mean.bias"]
+        self._log_std = weights["log_std.weight"], weights["log_std.bias"]
+        self.metadata = dict(metadata or {})
+
+    @classmethod
+    def random(cls, obs_dim, action_dim, rng, hidden_dims=(256, 256)):
+        """A randomly initialised policy, as D4RL's random datasets are recorded with.
+
+        Layers are uniform in ±1/√(fan-in), so that the actions are close to tanh of standard normal noise.
+        """
+        widths = [obs_dim, *hidden_dims]
+        shapes = {f"hidden.{i}": (widths[i], widths[i + 1]) for i in range(len(hidden_dims))}
+        shapes |= {"mean": (widths[-1], action_dim), "log_std": (widths[-1], action_dim)}
+        weights = {}
+        for name, (fan_in, fan_out) in shapes.items():
+            bound = fan_in**-0.5
+            weights[f"{name}.weight"] = rng.uniform(-bound, bound, (fan_out, fan_in)).astype(np.float32)
+            weights[f"{name}.bias"] = rng.uniform(-bound, bound, fan_out).astype(np.float32)
+        return cls(weights, {"behaviour": "randomly initialised policy"})
+
+    @classmethod
+    def shipped(cls, name):
+        """A policy that comes with the package, such as ``hopper-medium``; made by run_example/train_behaviour.py."""
+        with resources.as_file(resources.files("doof_ext.data") / "behaviours" / f"{name}.safetensors") as path:
+            with safe_open(path, framework="numpy") as file:
+                metadata = json.loads(file.metadata()["behaviour"])
+                return cls({key: file.get_tensor(key) for key in file.keys()}, metadata)
+
+    def act(self, observation, rng):
+        """observation [O] → a sampled action [A] float32 in (-1, 1)."""
+        x = observation.astype(np.float32)
+        for weight, bias in self._hidden:
+            x = np.maximum(weight @ x + bias, 0.0)
+        mean = self._mean[0] @ x + self._mean[1]
+        log_std = np.clip(self._log_std[0] @ x + self._log_std[1], *LOG_STD_BOUNDS)
+        noise = rng.standard_normal(len(mean), dtype=np.float32)
+        return np.tanh(mean + np.exp(log_std) * noise).astype(np.float32)

@@ -1,0 +1,229 @@
+"""DOOF's ensemble dynamics: steps on tensors, trains without copies, finetunes on a mixture of D and D_on."""
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from doof_ext import kit
+from doof_ext.errors import DivergenceError
+from doof_ext.uncertainty import EnsemblePrediction, check_estimator, get_estimator
+
+BLOCK = 1000  # rows of a prediction that fit the cache together with a layer's weights
+
+
+@dataclass
+class ModelStep:
+    """One step of the model for B rows; the reward is not penalised."""
+
+    next_obs: torch.Tensor  # [B, O]
+    reward: torch.Tensor  # [B, 1]
+    terminal: torch.Tensor  # [B, 1] bool
+    uncertainty: torch.Tensor  # [B, 1]
+
+
+class DOOFDynamics(kit.EnsembleDynamics):
+    """The kit's EnsembleDynamics with the same results on tensors, and :meth:`finetune` (eq. 10)."""
+
+    def __init__(self, model, optim, scaler, terminal_fn, penalty_coef=0.0, uncertainty_mode="aleatoric"):
+        estimator = check_estimator(uncertainty_mode)
+        super().__init__(model, optim, scaler, terminal_fn, penalty_coef, estimator.replace("ensemble-", "ensemble_"))
+        self.device = model.device
+        self.epochs_trained = 0  # over all trainings, so that the curve of a finetuning goes on where the last ended
+        self.holdout_seed = 0
+        self._estimate = get_estimator(estimator)
+
+    def _forward(self, inputs):
+        """Scaled inputs [B, O+A] or [E, B, O+A] → mean and log-variance [E, B, O+1], as the kit's model."""
+        model = self.model
+        x = inputs.expand(model.num_ensemble, *inputs.shape[-2:])
+        for layer in model.backbones:
+            x = functional.silu(torch.baddbmm(layer.bias, x, layer.weight))
+        mean, logvar = torch.baddbmm(model.output_layer.bias, x, model.output_layer.weight).chunk(2, dim=-1)
+        logvar = model.max_logvar - functional.softplus(model.max_logvar - logvar)
+        return mean, model.min_logvar + functional.softplus(logvar - model.min_logvar)
+
+    @torch.no_grad()
+    def predict(self, obs, actions):
+        """What all members predict for obs [B, O], actions [B, A]: an :class:`EnsemblePrediction`."""
+        mean, logvar = self._forward(self.scaler.transform_tensor(torch.cat([obs, actions], dim=-1)))
+        mean[..., :-1] += obs
+        return EnsemblePrediction(mean, logvar.mul_(0.5).exp_())
+
+    def sample_step(self, obs, actions, noise=None, members=None):
+        """One step of the model for each row, from a random elite's Gaussian.
+
+        Args: obs [B, O], actions [B, A]; standard normal noise [B, O+1] and members [B] (indices of members), drawn
+        from torch's generator where not given. Returns: a :class:`ModelStep`.
+        """
+        prediction = self.predict(obs, actions)
+        rows = torch.arange(len(obs), device=obs.device)
+        if members is None:
+            members = self.model.elites[torch.randint(len(self.model.elites), rows.shape, device=obs.device)]
+        mean, std = prediction.mean[members, rows], prediction.std[members, rows]
+        sample = mean + std * (torch.randn_like(mean) if noise is None else noise)
+        next_obs, reward = sample[:, :-1], sample[:, -1:]
+        terminal = self.terminal_fn(obs, actions, next_obs)
+        return ModelStep(next_obs, reward, terminal, self._estimate(prediction))
+
+    def uncertainty(self, obs, actions):
+        """u(s, a) [B, 1] of obs [B, O], actions [B, A]."""
+        blocks = zip(obs.split(BLOCK), actions.split(BLOCK), strict=True)
+        return torch.cat([self._estimate(self.predict(*block)) for block in blocks])
+
+    def step(self, obs, action):
+        """The kit's step on arrays: next_obs [B, O], reward [B, 1] − penalty_coef·u, terminal [B, 1], info.
+
+        ``info["raw_reward"]`` and ``info["penalty"]`` (u) are always there.
+        """
+        tensors = (torch.as_tensor(x, dtype=torch.float32, device=self.device) for x in (obs, action))
+        step = self.sample_step(*tensors)
+        raw_reward, penalty = step.reward.cpu().numpy(), step.uncertainty.cpu().numpy()
+        info = {"raw_reward": raw_reward, "penalty": penalty}
+        return step.next_obs.cpu().numpy(), raw_reward - self._penalty_coef * penalty, step.terminal.cpu().numpy(), info
+
+    def mean_next_obs(self, obs, actions):
+        """The mean of the elites' predicted next observations [B, O]."""
+        blocks = zip(obs.split(BLOCK), actions.split(BLOCK), strict=True)
+        return torch.cat([self.predict(*block).mean[self.model.elites, :, :-1].mean(0) for block in blocks])
+
+    # Training ---------------------------------------------------------------------------------------------------
+
+    def train(
+        self, data, logger, max_epochs=None, max_epochs_since_update=5, batch_size=256,
+        holdout_ratio=0.2, logvar_loss_coef=0.01, on_epoch=None,
+    ):  # fmt: skip
+        """Maximum likelihood on D (eq. 1): scaler fitted to D, each member on its own bootstrap of it.
+
+        Args: data, a dict of arrays by the kit's names; where to log; most epochs; epochs without an improvement of
+        1 % by any member before it stops; rows per batch; held-out fraction (at most 1000 rows); weight of the
+        variance bounds; ``on_epoch(epoch, train_loss, holdout_loss)``.
+        Raises: DivergenceError for a loss that is not finite. Returns: gradient steps taken.
+        """
+        held_out, kept = self._split(len(data["observations"]), holdout_ratio)
+        self.scaler.fit(np.concatenate([data["observations"], data["actions"]], axis=-1)[kept.cpu().numpy()])
+        inputs, targets = self._training_tensors(data)
+        members = self.model.num_ensemble
+        bootstrap = kept[torch.randint(len(kept), (members, len(kept)), device=kept.device)]
+
+        def epoch_batches():
+            for rows in bootstrap:
+                rows[:] = rows[torch.randperm(len(rows), device=rows.device)]
+            for rows in bootstrap.split(batch_size, dim=1):
+                yield inputs[rows], targets[rows]
+
+        holdouts = [(inputs[held_out], targets[held_out])]
+        return self._fit(
+            epoch_batches, holdouts, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch
+        )
+
+    def finetune(
+        self, offline_data, online_data, logger, max_epochs=None, max_epochs_since_update=5, batch_size=256,
+        holdout_ratio=0.2, logvar_loss_coef=0.01, steps_per_epoch=1000, online_ratio=0.5, on_epoch=None,
+    ):  # fmt: skip
+        """Maximum likelihood on D ∪ D_on (eq. 10, Appendix B.4): of every batch, ``online_ratio`` from D_on.
+
+        Starts from the present weights and keeps the scaler. Rows are held out from D (those of :meth:`train`) and
+        from D_on apart, and the mean of the two losses is what must improve. Arguments and errors as :meth:`train`.
+        """
+        members = self.model.num_ensemble
+        online_rows = int(batch_size * online_ratio)
+        sources, holdouts = [], []
+        for data, rows in ((offline_data, batch_size - online_rows), (online_data, online_rows)):
+            inputs, targets = self._training_tensors(data)
+            held_out, kept = self._split(len(inputs), holdout_ratio)
+            holdouts.append((inputs[held_out], targets[held_out]))
+            sources.append((inputs, targets, kept, rows))
+
+        def epoch_batches():
+            for _ in range(steps_per_epoch):
+                drawn = []
+                for inputs, targets, kept, rows in sources:
+                    chosen = kept[torch.randint(len(kept), (members, rows), device=kept.device)]
+                    drawn.append((inputs[chosen], targets[chosen]))
+                yield tuple(torch.cat(parts, dim=1) for parts in zip(*drawn, strict=True))
+
+        return self._fit(
+            epoch_batches, holdouts, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch
+        )
+
+    def copy_for_finetuning(self, lr):
+        """A dynamics with the same weights, elites and scaler, and a fresh Adam."""
+        clone = copy.copy(self)
+        clone.model, clone.scaler = copy.deepcopy(self.model), copy.deepcopy(self.scaler)
+        clone.optim = torch.optim.Adam(clone.model.parameters(), lr=lr)
+        return clone
+
+    def _split(self, count, holdout_ratio):
+        """Indices of held-out and of training rows; the same rows for the same count, in every training."""
+        generator = torch.Generator().manual_seed(self.holdout_seed)
+        order = torch.randperm(count, generator=generator).to(self.device)
+        return order.tensor_split([max(1, min(int(count * holdout_ratio), 1000))])
+
+    def _training_tensors(self, data):
+        """Scaled inputs [N, O+A] and targets [N, O+1]: the change of the observation, the reward."""
+        columns = {name: torch.as_tensor(column, device=self.device) for name, column in data.items()}
+        inputs = self.scaler.transform_tensor(torch.cat([columns["observations"], columns["actions"]], dim=-1))
+        deltas = columns["next_observations"] - columns["observations"]
+        return inputs, torch.cat([deltas, columns["rewards"]], dim=-1)
+
+    def _fit(self, epoch_batches, holdouts, logger, max_epochs, patience, logvar_loss_coef, on_epoch):
+        best = self._holdout_losses(holdouts)  # before training: an epoch that makes it worse must not replace it
+        self._save_members(torch.arange(len(best)))
+        epoch = stale = steps = 0
+        while stale < patience and (max_epochs is None or epoch < max_epochs):
+            epoch += 1
+            total = torch.zeros((), device=self.device)
+            for count, (inputs, targets) in enumerate(epoch_batches(), start=1):
+                total += self._descend(inputs, targets, logvar_loss_coef)
+            steps += count
+            losses = self._holdout_losses(holdouts)
+            self.epochs_trained += 1
+            train_loss = float(total) / count
+            if not np.isfinite([train_loss, *losses.tolist()]).all():
+                raise DivergenceError(f"the dynamics loss is not finite in epoch {self.epochs_trained}")
+            improved = torch.nonzero((best - losses) / best > 0.01).flatten()
+            best[improved] = losses[improved]
+            stale = 0 if len(improved) else stale + 1
+            if len(improved):
+                self._save_members(improved)
+            holdout_loss = float(losses.sort().values[: self.model.num_elites].mean())
+            logger.logkv("loss/dynamics_train_loss", train_loss)
+            logger.logkv("loss/dynamics_holdout_loss", holdout_loss)
+            logger.set_timestep(self.epochs_trained)
+            logger.dumpkvs(exclude=["policy_training_progress", "consoleout_backup"])
+            if on_epoch is not None:
+                on_epoch(epoch, train_loss, holdout_loss)
+        self._restore_members()
+        self.model.set_elites(best.argsort()[: self.model.num_elites].tolist())
+        return steps
+
+    def _descend(self, inputs, targets, logvar_loss_coef):
+        """One optimiser step on inputs, targets [E, B, ·]; returns the loss (eq. 1) as a tensor."""
+        mean, logvar = self._forward(inputs)
+        likelihood = ((mean - targets).square() * torch.exp(-logvar) + logvar).mean(dim=(1, 2)).sum()
+        bounds = logvar_loss_coef * (self.model.max_logvar.sum() - self.model.min_logvar.sum())
+        loss = likelihood + self.model.get_decay_loss() + bounds
+        self.optim.zero_grad()
+        loss.backward()
+        self.optim.step()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _holdout_losses(self, holdouts):
+        """Each member's mean squared error [E], the mean over the held-out sets."""
+        sets = [(self._forward(x)[0] - y).square().mean(dim=(1, 2)) for x, y in holdouts]
+        return torch.stack(sets).mean(0)
+
+    def _save_members(self, members):
+        self.model.update_save(members.tolist())
+        self._saved_bounds = [bound.detach().clone() for bound in (self.model.max_logvar, self.model.min_logvar)]
+
+    @torch.no_grad()
+    def _restore_members(self):
+        """Each member's best weights, and the variance bounds learned with the last of them (u depends on both)."""
+        self.model.load_save()
+        for bound, saved in zip((self.model.max_logvar, self.model.min_logvar), self._saved_bounds, strict=True):
+            bound.copy_(saved)

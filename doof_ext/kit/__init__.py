@@ -1,0 +1,84 @@
+"""The only door to OfflineRL-Kit: the installed ``offlinerlkit`` where there is one, else the embedded equivalent.
+
+The environment variable ``DOOF_KIT`` (``embedded`` or ``offlinerlkit``) forces one. ``NAME`` and ``VERSION`` say
+which it is. Termination rules are always ours: the installed kit's hopper rule lets a state of -5000 live on, and its
+rules for unknown tasks are wrong rather than missing.
+"""
+
+import importlib.util
+import os
+import warnings
+
+from doof_ext.errors import UserError
+from doof_ext.kit.embedded.termination_fns import get_termination_fn
+
+_CHOICES = ("embedded", "offlinerlkit")
+_INSTALL = "pip install 'doof_ext[kit]' glfw imageio, or set DOOF_KIT=embedded"
+
+
+def _choose() -> str:
+    forced = os.environ.get("DOOF_KIT", "")
+    if forced and forced not in _CHOICES:
+        raise UserError(f"DOOF_KIT={forced!r} is neither {' nor '.join(_CHOICES)}")
+    installed = importlib.util.find_spec("offlinerlkit") is not None
+    if forced == "offlinerlkit" and not installed:
+        raise UserError(f"DOOF_KIT=offlinerlkit, but offlinerlkit is not installed: {_INSTALL}")
+    if forced == "embedded" or not installed:
+        return "embedded"
+    try:
+        importlib.import_module("offlinerlkit.policy_trainer")
+    except (
+        Exception
+    ) as error:  # the kit imports gym.envs.mujoco, which wants glfw and imageio; gym raises its own kinds
+        if forced:
+            raise UserError(f"DOOF_KIT=offlinerlkit, but it cannot be imported ({error}): {_INSTALL}") from error
+        warnings.warn(
+            f"offlinerlkit is installed but cannot be imported ({error}); using the embedded kit", stacklevel=2
+        )
+        return "embedded"
+    return "offlinerlkit"
+
+
+NAME = _choose()
+
+if NAME == "embedded":
+    from doof_ext.kit.embedded import (
+        MLP,
+        ActorProb,
+        BaseDynamics,
+        BasePolicy,
+        Critic,
+        EnsembleDynamics,
+        EnsembleDynamicsModel,
+        EnsembleLinear,
+        Logger,
+        MBPolicyTrainer,
+        MOBILEPolicy,
+        MOPOPolicy,
+        ReplayBuffer,
+        SACPolicy,
+        StandardScaler,
+        TanhDiagGaussian,
+        make_log_dirs,
+    )  # fmt: skip
+
+    VERSION = "0.1.0"
+else:
+    from importlib.metadata import version
+
+    from offlinerlkit.buffer import ReplayBuffer
+    from offlinerlkit.dynamics import BaseDynamics, EnsembleDynamics
+    from offlinerlkit.modules import ActorProb, Critic, EnsembleDynamicsModel, TanhDiagGaussian
+    from offlinerlkit.nets import MLP, EnsembleLinear
+    from offlinerlkit.policy import BasePolicy, MOBILEPolicy, MOPOPolicy, SACPolicy
+    from offlinerlkit.policy_trainer import MBPolicyTrainer
+    from offlinerlkit.utils.logger import Logger, make_log_dirs
+    from offlinerlkit.utils.scaler import StandardScaler
+
+    VERSION = version("offlinerlkit")
+
+__all__ = [
+    "MLP", "NAME", "VERSION", "ActorProb", "BaseDynamics", "BasePolicy", "Critic", "EnsembleDynamics",
+    "EnsembleDynamicsModel", "EnsembleLinear", "Logger", "MBPolicyTrainer", "MOBILEPolicy", "MOPOPolicy",
+    "ReplayBuffer", "SACPolicy", "StandardScaler", "TanhDiagGaussian", "get_termination_fn", "make_log_dirs",
+]  # fmt: skip

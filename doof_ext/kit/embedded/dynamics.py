@@ -1,0 +1,172 @@
+"""Ensemble dynamics: prediction with MOPO's uncertainty, and maximum-likelihood training."""
+
+import os
+
+import numpy as np
+import torch
+
+
+class BaseDynamics:
+    """A model and its optimiser."""
+
+    def __init__(self, model, optim):
+        self.model, self.optim = model, optim
+        self.device = model.device
+
+
+class EnsembleDynamics(BaseDynamics):
+    """A probabilistic ensemble as a simulator whose rewards can be penalised by its uncertainty."""
+
+    def __init__(self, model, optim, scaler, terminal_fn, penalty_coef=0.0, uncertainty_mode="aleatoric"):
+        super().__init__(model, optim)
+        self.scaler, self.terminal_fn = scaler, terminal_fn
+        self._penalty_coef, self._uncertainty_mode = penalty_coef, uncertainty_mode
+
+    @torch.no_grad()
+    def _predict(self, obs, action):
+        """Means (of the next observation and the reward) and standard deviations, arrays [E, B, O+1]."""
+        mean, logvar = self.model(self.scaler.transform(np.concatenate([obs, action], axis=-1)))
+        mean, std = mean.cpu().numpy(), np.sqrt(np.exp(logvar.cpu().numpy()))
+        mean[..., :-1] += obs
+        return mean, std
+
+    def step(self, obs, action):
+        """obs [B, O], action [B, A] → next_obs [B, O], reward [B, 1], terminal [B, 1] bool, info.
+
+        ``info["raw_reward"]`` is the reward before the penalty, ``info["penalty"]`` the uncertainty u [B, 1].
+        """
+        mean, std = self._predict(obs, action)
+        samples = (mean + np.random.normal(size=mean.shape) * std).astype(np.float32)
+        members = self.model.random_elite_idxs(len(obs))
+        sample = samples[members, np.arange(len(obs))]
+        next_obs, raw_reward = sample[:, :-1], sample[:, -1:]
+        penalty = self._uncertainty(mean, std).astype(np.float32)
+        reward = raw_reward - self._penalty_coef * penalty
+        terminal = self.terminal_fn(obs, action, next_obs)
+        return next_obs, reward, terminal, {"raw_reward": raw_reward, "penalty": penalty}
+
+    def _uncertainty(self, mean, std):
+        if self._uncertainty_mode == "aleatoric":
+            return np.linalg.norm(std, axis=-1).max(0)[:, None]
+        next_obs_mean = mean[..., :-1]
+        if self._uncertainty_mode == "pairwise-diff":
+            return np.linalg.norm(next_obs_mean - next_obs_mean.mean(0), axis=-1).max(0)[:, None]
+        if self._uncertainty_mode == "ensemble_std":
+            return np.sqrt(next_obs_mean.var(0).mean(-1))[:, None]
+        raise ValueError(f"unknown uncertainty mode {self._uncertainty_mode!r}")
+
+    @torch.no_grad()
+    def sample_next_obss(self, obs, action, num_samples):
+        """num_samples next observations from every elite: tensor [S, elites, B, O]."""
+        inputs = self.scaler.transform_tensor(torch.cat([obs, action], dim=-1))
+        mean, logvar = self.model(inputs)
+        elites = self.model.elites
+        mean = mean[elites, :, :-1] + obs
+        std = (0.5 * logvar[elites, :, :-1]).exp()
+        return mean + torch.randn(num_samples, *std.shape, device=std.device) * std
+
+    def format_samples_for_training(self, data):
+        """A dict of transitions → inputs [N, O+A], targets [N, O+1]: change of the observation, reward."""
+        inputs = np.concatenate([data["observations"], data["actions"]], axis=-1)
+        targets = np.concatenate([data["next_observations"] - data["observations"], data["rewards"]], axis=-1)
+        return inputs, targets
+
+    def train(
+        self, data, logger, max_epochs=None, max_epochs_since_update=5, batch_size=256,
+        holdout_ratio=0.2, logvar_loss_coef=0.01,
+    ):  # fmt: skip
+        """Fits the ensemble to data, each member on its own bootstrap, until none improves by 1 % for some epochs.
+
+        The held-out loss before training counts as the best so far. Raises FloatingPointError on a loss that is
+        not finite.
+        """
+        inputs, targets = self.format_samples_for_training(data)
+        order = np.random.permutation(len(inputs))
+        holdout_size = min(int(len(inputs) * holdout_ratio), 1000)
+        held_out, kept = order[:holdout_size], order[holdout_size:]
+        self.scaler.fit(inputs[kept])
+        train_inputs, train_targets = self.scaler.transform(inputs[kept]), targets[kept]
+        test_inputs, test_targets = self.scaler.transform(inputs[held_out]), targets[held_out]
+
+        rows = np.random.randint(len(kept), size=(self.model.num_ensemble, len(kept)))
+        best = np.array(self.validate(test_inputs, test_targets))
+        self._save_members(range(len(best)))
+        epoch = epochs_since_update = 0
+        while epochs_since_update < max_epochs_since_update and (max_epochs is None or epoch < max_epochs):
+            epoch += 1
+            train_loss = self.learn(train_inputs[rows], train_targets[rows], batch_size, logvar_loss_coef)
+            losses = np.array(self.validate(test_inputs, test_targets))
+            if not np.isfinite([train_loss, *losses]).all():
+                raise FloatingPointError(f"dynamics loss is not finite in epoch {epoch}")
+            logger.logkv("loss/dynamics_train_loss", train_loss)
+            logger.logkv("loss/dynamics_holdout_loss", self._elite_mean(losses))
+            logger.set_timestep(epoch)
+            logger.dumpkvs(exclude=["policy_training_progress"])
+            rows = np.take_along_axis(rows, np.random.random(rows.shape).argsort(1), axis=1)
+            improved = np.flatnonzero((best - losses) / best > 0.01)
+            best[improved] = losses[improved]
+            epochs_since_update = 0 if len(improved) else epochs_since_update + 1
+            if len(improved):
+                self._save_members(improved)
+        self._restore_members()
+        self.model.set_elites(self.select_elites(best))
+        self.save(logger.model_dir)
+
+    def _save_members(self, members):
+        self.model.update_save(list(members))
+        self._saved_bounds = [bound.detach().clone() for bound in (self.model.max_logvar, self.model.min_logvar)]
+
+    @torch.no_grad()
+    def _restore_members(self):
+        """The best weights, and the variance bounds that were learned with the last of them."""
+        self.model.load_save()
+        for bound, saved in zip((self.model.max_logvar, self.model.min_logvar), self._saved_bounds, strict=True):
+            bound.copy_(saved)
+
+    def _elite_mean(self, losses):
+        return float(np.sort(losses)[: self.model.num_elites].mean())
+
+    def learn(self, inputs, targets, batch_size=256, logvar_loss_coef=0.01):
+        """One pass over inputs and targets [E, N, ·], each member its own rows; returns the mean loss (eq. 1)."""
+        self.model.train()
+        inputs = torch.as_tensor(inputs, device=self.device, dtype=torch.float32)
+        targets = torch.as_tensor(targets, device=self.device, dtype=torch.float32)
+        losses = []
+        for start in range(0, inputs.shape[1], batch_size):
+            batch = slice(start, start + batch_size)
+            loss = self._loss(inputs[:, batch], targets[:, batch], logvar_loss_coef)
+            self.optim.zero_grad()
+            loss.backward()
+            self.optim.step()
+            losses.append(loss.item())
+        return float(np.mean(losses))
+
+    def _loss(self, inputs, targets, logvar_loss_coef):
+        mean, logvar = self.model(inputs)
+        weighted_mse = ((mean - targets).square() * torch.exp(-logvar)).mean(dim=(1, 2)).sum()
+        log_variance = logvar.mean(dim=(1, 2)).sum()
+        bounds = logvar_loss_coef * (self.model.max_logvar.sum() - self.model.min_logvar.sum())
+        return weighted_mse + log_variance + self.model.get_decay_loss() + bounds
+
+    @torch.no_grad()
+    def validate(self, inputs, targets):
+        """Mean squared error of each member's mean on [N, ·], a list of E floats."""
+        self.model.eval()
+        targets = torch.as_tensor(targets, device=self.device, dtype=torch.float32)
+        mean, _ = self.model(inputs)
+        return (mean - targets).square().mean(dim=(1, 2)).tolist()
+
+    def select_elites(self, metrics):
+        """The indices of the num_elites members with the smallest metric, best first."""
+        return np.argsort(metrics)[: self.model.num_elites].tolist()
+
+    def save(self, save_path):
+        """Writes dynamics.pth, mu.npy and std.npy into a folder."""
+        torch.save(self.model.state_dict(), os.path.join(save_path, "dynamics.pth"))
+        self.scaler.save_scaler(save_path)
+
+    def load(self, load_path):
+        """Reads what :meth:`save` wrote."""
+        state = torch.load(os.path.join(load_path, "dynamics.pth"), map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state)
+        self.scaler.load_scaler(load_path)

@@ -1,0 +1,113 @@
+"""Replay on tensors, and batches mixed from several buffers in exact counts."""
+
+import numpy as np
+import torch
+
+from doof_ext import kit
+
+FIELDS = ("observations", "actions", "next_observations", "rewards", "terminals")
+
+
+class TensorReplayBuffer(kit.ReplayBuffer):
+    """The kit's buffer with its rows in one tensor [capacity, 2·O + A + 2] on the device.
+
+    A transition is one row, so that drawing a batch is one gather. ``observations`` and the other columns are
+    views of it. A full buffer overwrites its oldest rows.
+    """
+
+    def __init__(
+        self, buffer_size, obs_shape, obs_dtype=np.float32, action_dim=1, action_dtype=np.float32, device="cpu"
+    ):
+        # Not the base's __init__: it would allocate the same rows again as NumPy arrays.
+        (obs_dim,) = obs_shape
+        self.obs_shape, self.action_dim = tuple(obs_shape), action_dim
+        self.device = torch.device(device)
+        self._widths = dict(zip(FIELDS, (obs_dim, action_dim, obs_dim, 1, 1), strict=True))
+        self._allocate(buffer_size)
+
+    @classmethod
+    def from_dataset(cls, dataset, device="cpu"):
+        """A buffer that holds just the dataset's transitions, a dict of arrays [N, ·] by the kit's names."""
+        observations, actions = dataset["observations"], dataset["actions"]
+        buffer = cls(len(observations), observations.shape[1:], action_dim=actions.shape[1], device=device)
+        buffer.load_dataset(dataset)
+        return buffer
+
+    def _allocate(self, buffer_size):
+        self._max_size, self._ptr, self._size = buffer_size, 0, 0
+        self._rows = torch.zeros(buffer_size, sum(self._widths.values()), device=self.device)
+        for name, column in self._columns(self._rows).items():
+            setattr(self, name, column)
+
+    def _columns(self, rows):
+        return dict(zip(FIELDS, rows.split(list(self._widths.values()), dim=1), strict=True))
+
+    def __len__(self):
+        return self._size
+
+    def add(self, obs, next_obs, action, reward, terminal):
+        """Adds one transition: obs [O], next_obs [O], action [A], reward, terminal."""
+        columns = (obs, next_obs, action, np.reshape(reward, 1), np.reshape(terminal, 1))
+        self.add_batch(*(np.asarray(column)[None] for column in columns))
+
+    def add_batch(self, obss, next_obss, actions, rewards, terminals):
+        """Adds N transitions, arrays or tensors [N, ·]; of more than the capacity, the last ones stay."""
+        added = dict(zip(FIELDS, (obss, actions, next_obss, rewards, terminals), strict=True))
+        total = len(obss)
+        skipped = max(0, total - self._max_size)
+        self._ptr = (self._ptr + skipped) % self._max_size
+        while skipped < total:  # at most two runs: up to the end of the ring, and on from its start
+            count = min(total - skipped, self._max_size - self._ptr)
+            for name, column in added.items():
+                part = torch.as_tensor(column[skipped : skipped + count])
+                getattr(self, name)[self._ptr : self._ptr + count] = part.reshape(count, -1)
+            self._ptr = (self._ptr + count) % self._max_size
+            self._size = min(self._size + count, self._max_size)
+            skipped += count
+
+    def load_dataset(self, dataset):
+        """Takes a dataset, a dict of arrays by the kit's names, as the whole content; the capacity is kept or grows."""
+        self._allocate(max(self._max_size, len(dataset["observations"])))
+        self.add_batch(*(dataset[n] for n in ("observations", "next_observations", "actions", "rewards", "terminals")))
+
+    def normalize_obs(self, eps=1e-3):
+        """Standardises the stored observations in place; returns mean and standard deviation, arrays [1, O]."""
+        stored = self.observations[: self._size]
+        mean, std = stored.mean(0, keepdim=True), stored.std(0, keepdim=True, correction=0) + eps
+        for column in (stored, self.next_observations[: self._size]):
+            column.sub_(mean).div_(std)
+        return mean.cpu().numpy(), std.cpu().numpy()
+
+    def sample(self, batch_size, generator=None):
+        """batch_size transitions drawn uniformly with replacement, a dict of tensors [batch_size, ·]."""
+        indices = torch.randint(self._size, (batch_size,), generator=generator, device=self.device)
+        return self._columns(self._rows.index_select(0, indices))
+
+    def sample_all(self):
+        """Everything stored, oldest index first: a dict of array copies [size, ·]."""
+        return {name: column.cpu().numpy().copy() for name, column in self._columns(self._rows[: self._size]).items()}
+
+
+class Mixture:
+    """Batches made of a fixed number of rows from each of several buffers, in the order given."""
+
+    def __init__(self, parts):
+        """``parts``: (buffer, rows per batch) pairs; a part of zero rows is never asked."""
+        self.parts = [(buffer, count) for buffer, count in parts if count > 0]
+
+    def sample(self, generator=None):
+        """One batch: a dict of tensors whose first rows are the first buffer's, and so on."""
+        batches = [buffer.sample(count, generator) for buffer, count in self.parts]
+        return {name: torch.cat([batch[name] for batch in batches]) for name in FIELDS}
+
+
+def split_counts(total, fractions):
+    """Rows of each part of a batch: each fraction of ``total`` rounded down, as the kit does, and the rest.
+
+    Returns: len(fractions) + 1 counts that add up to ``total``; the last is what the fractions leave.
+    """
+    counts = [int(total * fraction) for fraction in fractions]
+    rest = total - sum(counts)
+    if rest < 0 or min(counts, default=0) < 0:
+        raise ValueError(f"fractions {fractions} do not fit in a whole")
+    return [*counts, rest]

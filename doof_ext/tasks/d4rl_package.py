@@ -1,0 +1,24 @@
+"""The d4rl package, where it is installed: its environments need gym and mujoco-py, so it is asked here."""
+
+import contextlib
+import importlib.util
+import io
+import os
+
+
+def read_d4rl_package(task):
+    """The task's recorded arrays, a dict by D4RL's names, or None where the package cannot give them.
+
+    D4RL downloads the file on first use.
+    """
+    if importlib.util.find_spec("d4rl") is None or importlib.util.find_spec("gym") is None:
+        return None
+    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+    import gym
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            import d4rl.gym_mujoco  # noqa: F401 - registers the environments
+        except ImportError:
+            return None
+    return gym.make(task).get_dataset()

@@ -1,0 +1,125 @@
+"""One training loop over (real rows, model rollouts); exploration and finetuning are its settings."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from doof_ext import kit
+from doof_ext.errors import DivergenceError
+from doof_ext.replay import Mixture, split_counts
+from doof_ext.sac import MeanLosses
+
+
+@dataclass
+class Evaluation:
+    """Real episodes of a policy's mean actions, on D4RL's scale × 100."""
+
+    returns: list[float]  # raw, one per episode
+    mean: float  # normalised
+    std: float  # normalised: scaled, without the score's offset
+
+
+def evaluate(policy, env, episodes) -> Evaluation:
+    """Runs ``episodes`` episodes of the policy's mean action in ``env``."""
+    returns = []
+    for _ in range(episodes):
+        obs, done, total = env.reset(), False, 0.0
+        while not done:
+            action = policy.select_action(np.asarray(obs).reshape(1, -1), deterministic=True).flatten()
+            if not np.isfinite(action).all():
+                raise DivergenceError("the policy's action is not finite: nothing was sent to the environment")
+            obs, reward, done, _ = env.step(action)
+            total += reward
+        returns.append(float(total))
+    score = env.get_normalized_score
+    return Evaluation(returns, 100 * score(np.mean(returns)), 100 * np.std(returns) * (score(1.0) - score(0.0)))
+
+
+class DOOFTrainer(kit.MBPolicyTrainer):
+    """The kit's trainer with exact batch mixtures, start states from several buffers, and a logger left open.
+
+    Real rows come from ``real_parts``, a list of (buffer, fraction of the batch); rollouts start from
+    ``start_parts``, likewise; what the fractions leave of a batch comes from the fake buffer.
+    """
+
+    stage, round = 1, 1
+
+    def __init__(
+        self, policy, eval_env, real_buffer, fake_buffer, logger, rollout_setting, epoch=1000, step_per_epoch=1000,
+        batch_size=256, real_ratio=0.05, eval_episodes=10, lr_scheduler=None, dynamics_update_freq=0,
+        real_parts=None, start_parts=None, first_timestep=0, on_epoch=None,
+    ):  # fmt: skip
+        """The kit's arguments, and: see the class; the timestep its curve goes on from; ``on_epoch(epoch, score)``."""
+        super().__init__(
+            policy, eval_env, real_buffer, fake_buffer, logger, rollout_setting, epoch, step_per_epoch,
+            batch_size, real_ratio, eval_episodes, lr_scheduler, dynamics_update_freq,
+        )  # fmt: skip
+        real_parts = real_parts or [(real_buffer, real_ratio)]
+        *counts, fake_count = split_counts(batch_size, [fraction for _, fraction in real_parts])
+        buffers = [buffer for buffer, _ in real_parts]
+        self.batches = Mixture([*zip(buffers, counts, strict=True), (fake_buffer, fake_count)])
+        start_parts = start_parts or [(real_buffer, 1.0)]
+        *start_counts, rest = split_counts(rollout_setting[1], [fraction for _, fraction in start_parts])
+        start_counts[0] += rest
+        self.starts = Mixture([(part[0], count) for part, count in zip(start_parts, start_counts, strict=True)])
+        self.fake_buffer, self.logger, self.eval_env = fake_buffer, logger, eval_env
+        self.rollout_setting, self.epoch, self.step_per_epoch = rollout_setting, epoch, step_per_epoch
+        self.eval_episodes, self.first_timestep, self.on_epoch = eval_episodes, first_timestep, on_epoch
+        self.evaluation = None  # of the last epoch
+
+    def train(self):
+        """Runs all epochs; returns {"last_10_performance"}. ``evaluation`` holds the last epoch's."""
+        rollout_freq, _, rollout_length = self.rollout_setting
+        scores = deque(maxlen=10)
+        step = 0
+        for epoch in range(1, self.epoch + 1):
+            losses, rollout_info = MeanLosses(), {}
+            for _ in range(self.step_per_epoch):
+                if step % rollout_freq == 0:
+                    transitions, rollout_info = self.policy.rollout(
+                        self.starts.sample()["observations"], rollout_length
+                    )
+                    self.fake_buffer.add_batch(**transitions)
+                losses.add(self.policy.learn(self.batches.sample()))
+                step += 1
+            if self.lr_scheduler is not None:
+                self.lr_scheduler.step()
+            means = losses.read(f"epoch {epoch} of stage {self.stage}")
+            self.evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
+            scores.append(self.evaluation.mean)
+            self._log(self.first_timestep + step, means, rollout_info)
+            if self.on_epoch is not None:
+                self.on_epoch(epoch, self.evaluation)
+        return {"last_10_performance": float(np.mean(scores))}
+
+    def _log(self, timestep, means, rollout_info):
+        row = {
+            "eval/normalized_episode_reward": self.evaluation.mean,
+            "eval/normalized_episode_reward_std": self.evaluation.std,
+            "eval/episode_reward": float(np.mean(self.evaluation.returns)),
+            "stage": self.stage, "round": self.round, **means,
+            **{f"rollout_info/{name}": value for name, value in rollout_info.items()},
+        }  # fmt: skip
+        for name, value in row.items():
+            self.logger.logkv(name, value)
+        self.logger.set_timestep(timestep)
+        self.logger.dumpkvs(exclude=["dynamics_training_progress", "consoleout_backup"])
+
+
+class ExplorationTrainer(DOOFTrainer):
+    """Stage 2: SAC on 2.5 % D, 2.5 % D_u, 95 % rollouts, all but D rewarded with r + λ_on·u (eq. 9)."""
+
+    stage = 2
+
+
+class PolicyFinetuneTrainer(DOOFTrainer):
+    """Stage 5: MOPO in the finetuned model, 2.5 % D and 97.5 % rollouts that start half from D, half from D_on."""
+
+    stage = 5
+
+
+def cosine_schedule(optimizer, epochs):
+    """The kit's MOPO schedule: the learning rate falls to 0 on a cosine over all epochs."""
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
