@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 KIT_COMMIT = "e3ce697"
@@ -6,7 +8,7 @@ setup(
     name="doof_ext",
     version="0.1.0",
     description="DOOF (Decoupled Offline to Online Finetuning via a dynamics model) as a plugin for OfflineRL-Kit",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["doof_ext", "doof_ext.*"]),

@@ -18,8 +18,11 @@ from doof_ext.analysis.distance import dynamics_distance, simulate_pairs, summar
 from doof_ext.data.dataset import write_dataset
 from doof_ext.errors import UserError
 from doof_ext.replay import TensorReplayBuffer
-from doof_ext.stages import collect, explore, finetune_dynamics, finetune_policy, pretrain
-from doof_ext.stages.collect import concatenate
+from doof_ext.stages.collect import collect, concatenate
+from doof_ext.stages.explore import explore
+from doof_ext.stages.finetune_dynamics import finetune_dynamics
+from doof_ext.stages.finetune_policy import finetune_policy
+from doof_ext.stages.pretrain import pretrain
 from doof_ext.tasks import get_spec, make_env
 
 

@@ -34,9 +34,10 @@ def get_args():
     parser.add_argument("--fraction", type=float, default=1 / 3, help="of the expert's return to stop at")
     parser.add_argument("--max-steps", type=int, default=1_000_000)
     parser.add_argument("--random-steps", type=int, default=5_000, help="uniform actions before learning")
-    parser.add_argument("--eval-every", type=int, default=2_000)
-    parser.add_argument("--eval-episodes", type=int, default=20)
-    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--eval-every", type=int, default=4_000)
+    parser.add_argument("--eval-episodes", type=int, default=10)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--out", default="doof_ext/data/behaviours")
     return parser.parse_args()
 
@@ -93,7 +94,7 @@ def train(args):
         buffer.add(observation, next_observation, action, reward, done and not info["TimeLimit.truncated"])
         observation = env.reset() if done else next_observation
         if step > args.random_steps:
-            policy.sac_step(buffer.sample(256))
+            policy.sac_step(buffer.sample(args.batch_size))
         if step % args.eval_every == 0 and step > args.random_steps:
             weights = to_weights(policy.actor)
             reached = mean_return(Behaviour(weights), eval_env, args.eval_episodes, rng)
@@ -112,7 +113,7 @@ def main():
         "behaviour": f"{name}: SAC stopped at {args.fraction:.3g} of expert return",
         "task": args.task, "seed": args.seed, **result,
         "normalized_score": round(100 * spec.normalized_score(result["return"]), 1),
-        "eval_episodes": args.eval_episodes, "lr": args.lr, "physics": "d4rl",
+        "eval_episodes": args.eval_episodes, "lr": args.lr, "batch_size": args.batch_size, "physics": "d4rl",
     }  # fmt: skip
     os.makedirs(args.out, exist_ok=True)
     path = os.path.join(args.out, f"{name}.safetensors")

@@ -46,10 +46,10 @@ class Behaviour:
     @classmethod
     def shipped(cls, name):
         """A policy that comes with the package, such as ``hopper-medium``; made by run_example/train_behaviour.py."""
-        with resources.as_file(resources.files("doof_ext.data") / "behaviours" / f"{name}.safetensors") as path:
-            with safe_open(path, framework="numpy") as file:
-                metadata = json.loads(file.metadata()["behaviour"])
-                return cls({key: file.get_tensor(key) for key in file.keys()}, metadata)
+        resource = resources.files("doof_ext.data") / "behaviours" / f"{name}.safetensors"
+        with resources.as_file(resource) as path, safe_open(path, framework="numpy") as file:
+            metadata = json.loads(file.metadata()["behaviour"])
+            return cls({key: file.get_tensor(key) for key in list(file.keys())}, metadata)
 
     def act(self, observation, rng):
         """observation [O] → a sampled action [A] float32 in (-1, 1)."""

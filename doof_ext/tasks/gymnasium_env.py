@@ -27,10 +27,10 @@ def _make_gymnasium(spec: TaskSpec, physics: str) -> gymnasium.Env:
 
 
 def _write_mujoco21_bodies(model: mujoco.MjModel, domain: str) -> None:
-    with resources.files("doof_ext.tasks").joinpath("mujoco21_bodies.npz").open("rb") as file:
-        with np.load(file, allow_pickle=False) as bodies:
-            for field in _BODY_FIELDS:
-                getattr(model, field)[:] = bodies[f"{domain}/{field}"]
+    path = resources.files("doof_ext.tasks") / "mujoco21_bodies.npz"
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as bodies:
+        for field in _BODY_FIELDS:
+            getattr(model, field)[:] = bodies[f"{domain}/{field}"]
     mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
@@ -105,7 +105,7 @@ class GymnasiumTaskEnv:
         """
         observations = np.asarray(observations, dtype=np.float64)
         model = self._env.unwrapped.model
-        root = np.zeros(observations.shape[:-1] + (1,))
+        root = np.zeros((*observations.shape[:-1], 1))
         qpos = np.concatenate([root, observations[..., : model.nq - 1]], axis=-1)
         return qpos, observations[..., model.nq - 1 :].copy()
 

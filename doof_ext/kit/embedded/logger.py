@@ -29,7 +29,7 @@ class _CSVHandler:
 
     def __init__(self, path):
         self._path, self._columns, self._rows = path, [], []
-        self._file = open(path, "w", newline="")
+        self._file = open(path, "w", newline="")  # noqa: SIM115 - open as long as the run
 
     def write(self, kvs):
         self._rows.append(kvs)
@@ -68,7 +68,7 @@ class _StdoutHandler:
     """A table per dump, on the console and in a text file."""
 
     def __init__(self, path):
-        self._file = open(path, "w")
+        self._file = open(path, "w")  # noqa: SIM115 - open as long as the run
 
     def write_text(self, text):
         print(text, flush=True)

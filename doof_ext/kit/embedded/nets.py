@@ -1,6 +1,7 @@
 """Networks: a multilayer perceptron and a layer that holds one weight matrix per ensemble member."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [input_dim, *hidden_dims]
         layers = []
-        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), activation()]
             if dropout_rate is not None:
                 layers.append(nn.Dropout(p=dropout_rate))

@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -84,6 +83,9 @@ class SACPolicy(MaximumEntropyPolicy):
         self.critic2, self.critic2_old = critic2, copy.deepcopy(critic2)
         self.critic1_optim, self.critic2_optim = critic1_optim, critic2_optim
 
+    def _min_q(self, obss, actions):
+        return torch.min(self.critic1(obss, actions), self.critic2(obss, actions))
+
     def learn(self, batch):
         """One step of critics, actor, temperature and target networks on a batch of B transitions."""
         obss, actions, next_obss = batch["observations"], batch["actions"], batch["next_observations"]
@@ -96,17 +98,12 @@ class SACPolicy(MaximumEntropyPolicy):
         for name in ("critic1", "critic2"):
             loss = functional.mse_loss(getattr(self, name)(obss, actions), target)
             losses[f"loss/{name}"] = descend(loss, getattr(self, f"{name}_optim"))
-        losses |= self._learn_actor(
-            obss, lambda obss, actions: torch.min(self.critic1(obss, actions), self.critic2(obss, actions))
-        )
+        losses |= self._learn_actor(obss, self._min_q)
         polyak_update(self.critic1_old, self.critic1, self._tau)
         polyak_update(self.critic2_old, self.critic2, self._tau)
         return losses
 
 
 def concatenate(real, fake):
-    """Two batches, or dicts of arrays, as one: the rows of ``real`` first."""
-    return {
-        name: torch.cat([real[name], fake[name]]) if torch.is_tensor(real[name]) else np.concatenate([real[name], fake[name]])
-        for name in real
-    }  # fmt: skip
+    """Two batches of tensors as one: the rows of ``real`` first."""
+    return {name: torch.cat([real[name], fake[name]]) for name in real}

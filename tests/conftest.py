@@ -1,0 +1,90 @@
+"""Tiny settings and data that every room's tests share: real environments, small networks."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from doof_ext.config import Config, resolve
+from doof_ext.data.recipe import generate
+from doof_ext.replay import TensorReplayBuffer
+from doof_ext.tasks import get_spec, make_env
+
+TASK = "hopper-random-v2"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_data_folder(tmp_path_factory):
+    """Recipe caches and D4RL look-ups stay inside the test run."""
+    os.environ["DOOF_DATA_DIR"] = str(tmp_path_factory.mktemp("data"))
+    os.environ["D4RL_DATASET_DIR"] = str(tmp_path_factory.mktemp("d4rl"))
+
+
+@pytest.fixture(scope="session")
+def spec():
+    return get_spec(TASK)
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    return generate(TASK, steps=600, seed=0, processes=1)
+
+
+@pytest.fixture
+def offline(dataset):
+    return TensorReplayBuffer.from_dataset(dataset.transitions())
+
+
+@pytest.fixture
+def env():
+    environment = make_env(TASK, seed=0)
+    yield environment
+    environment.close()
+
+
+@pytest.fixture
+def tiny():
+    """A factory of resolved configs with tiny networks and budgets; keyword arguments override."""
+
+    def make(**overrides):
+        settings = dict(
+            task=TASK, preset="smoke", hidden_dims=(16, 16), dynamics_hidden_dims=(16, 16),
+            dynamics_weight_decay=(1e-5, 1e-5, 1e-5), n_ensemble=3, n_elites=2, rollout_batch_size=40,
+            rollout_length=2, step_per_epoch=4, rollout_freq=2, eval_episodes=1, online_steps=50,
+            uncertainty_buffer_size=100, finetune_dynamics_steps=3, distance_samples=20, wandb="off",
+        ) | overrides  # fmt: skip
+        return resolve(Config(**settings), set(settings))
+
+    return make
+
+
+class MemoryLogger:
+    """What the trainer and the dynamics need of a logger, kept in memory."""
+
+    def __init__(self):
+        self.rows, self.lines, self._row = [], [], {}
+
+    def logkv(self, key, value):
+        self._row[key] = value
+
+    def set_timestep(self, timestep):
+        self._row["timestep"] = timestep
+
+    def dumpkvs(self, exclude=None):
+        self.rows.append(self._row)
+        self._row = {}
+
+    def log(self, line):
+        self.lines.append(line)
+
+
+@pytest.fixture
+def logger():
+    return MemoryLogger()

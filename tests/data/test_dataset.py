@@ -1,0 +1,103 @@
+"""The D4RL HDF5 file: round trip, and every way it can be unusable."""
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from doof_ext.data.dataset import Dataset, dataset_from_columns, read_dataset, write_dataset
+from doof_ext.errors import UserError
+from doof_ext.tasks import get_spec
+
+FLOATS = dict(allow_nan=False, allow_infinity=False, width=32)
+
+
+@st.composite
+def datasets(draw):
+    count = draw(st.integers(1, 12))
+
+    def floats(*shape):
+        return draw(npst.arrays(np.float32, shape, elements=st.floats(-1e6, 1e6, **FLOATS)))
+
+    terminals = draw(npst.arrays(bool, count))
+    timeouts = draw(npst.arrays(bool, count)) & ~terminals
+    return Dataset(floats(count, 3), floats(count, 2), floats(count, 3), floats(count), terminals, timeouts)
+
+
+@settings(max_examples=25, deadline=None)
+@given(datasets())
+def test_what_is_written_is_read_back(tmp_path_factory, dataset):
+    path = tmp_path_factory.mktemp("round") / "d.hdf5"
+    write_dataset(path, dataset)
+    again = read_dataset(path)
+    for name in ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(dataset, name))
+    assert again.sha256() == dataset.sha256()
+
+
+def _columns(dataset):
+    names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
+    return {name: getattr(dataset, name).copy() for name in names}
+
+
+def test_a_recorded_file_has_d4rls_names_and_states(tmp_path, dataset):
+    path = tmp_path / "d.hdf5"
+    write_dataset(path, dataset)
+    with h5py.File(path) as file:
+        assert file["infos/qpos"].shape == (600, 6) and file["infos/qvel"].shape == (600, 6)
+        assert file["rewards"].shape == (600,) and file["terminals"].dtype == bool
+        assert file["metadata/recipe"][()] == b"hopper-random-v2"
+    np.testing.assert_array_equal(read_dataset(path, get_spec("hopper-random-v2")).qpos, dataset.qpos)
+    assert [p.name for p in tmp_path.iterdir()] == ["d.hdf5"]
+
+
+def test_d4rls_own_layout_without_timeouts_or_states_is_read(dataset):
+    columns = _columns(dataset)
+    del columns["timeouts"]
+    assert not dataset_from_columns("file", columns).timeouts.any()
+
+
+def test_transitions_keep_every_row_and_tell_terminals_from_timeouts(dataset):
+    rows = dataset.transitions()
+    assert len(rows["rewards"]) == 600 and rows["rewards"].shape == (600, 1)
+    assert rows["terminals"].sum() == dataset.terminals.sum() > 0
+    assert dataset.timeouts[-1] or dataset.terminals[-1]
+
+
+@pytest.mark.parametrize("content", [b"", b"not hdf5 at all", None])
+def test_a_file_that_is_no_whole_hdf5_is_refused_in_one_line(tmp_path, dataset, content):
+    path = tmp_path / "d.hdf5"
+    if content is None:  # a real file cut short
+        write_dataset(path, dataset)
+        content = path.read_bytes()[:30_000]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a whole HDF5 file") as caught:
+        read_dataset(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no dataset file"):
+        read_dataset(tmp_path / "none.hdf5")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["observations"].__setitem__((3, 1), np.nan), "NaN or infinite in 1 of 600 rows, first in row 3"),
+        (lambda c: c["rewards"].__setitem__(0, np.inf), "rewards is NaN or infinite"),
+        (lambda c: c.update(actions=c["actions"][:, :2]), r"actions has shape \[600, 2\]; expected \[600, 3\]"),
+        (lambda c: c.update(actions=c["actions"][:10]), "actions has shape"),
+        (lambda c: c.update(observations=c["observations"][0]), "observations has shape"),
+        (lambda c: c.pop("next_observations"), "no next_observations"),
+        (lambda c: c.update(rewards=c["rewards"].astype("S4")), "not numbers"),
+        (lambda c: c.update({k: v[:0] for k, v in c.items()}), "no transitions"),
+    ],
+)  # fmt: skip
+def test_unusable_columns_are_refused_by_name(dataset, change, message):
+    columns = _columns(dataset)
+    change(columns)
+    with pytest.raises(UserError, match=message):
+        dataset_from_columns("file", columns, spec=get_spec("hopper-random-v2"))

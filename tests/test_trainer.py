@@ -1,0 +1,31 @@
+"""Evaluation on D4RL's scale."""
+
+import numpy as np
+import pytest
+
+from doof_ext.errors import DivergenceError
+from doof_ext.trainer import evaluate
+
+
+class _StandingStill:
+    def select_action(self, obs, deterministic):
+        assert deterministic and obs.shape == (1, 11)
+        return np.zeros((1, 3), np.float32)
+
+
+def test_scores_and_spread_are_normalised_without_the_offset(env):
+    result = evaluate(_StandingStill(), env, episodes=4)
+    returns = np.array(result.returns)
+    assert len(returns) == 4 and returns.std() > 0
+    assert result.mean == pytest.approx(100 * (returns.mean() + 20.272305) / (3234.3 + 20.272305))
+    assert result.std == pytest.approx(100 * returns.std() / (3234.3 + 20.272305))
+
+
+def test_an_action_that_is_not_finite_never_reaches_the_environment(env):
+    class Broken:
+        def select_action(self, obs, deterministic):
+            return np.full((1, 3), np.nan)
+
+    env.step = None  # would raise TypeError
+    with pytest.raises(DivergenceError, match="not finite"):
+        evaluate(Broken(), env, 1)
