@@ -14,7 +14,7 @@ def build_dynamics(config, spec) -> DOOFDynamics:
         spec.obs_dim, spec.action_dim, config.dynamics_hidden_dims, num_ensemble=config.n_ensemble,
         num_elites=config.n_elites, weight_decays=config.dynamics_weight_decay, device=config.device,
     )  # fmt: skip
-    optim = torch.optim.Adam(model.parameters(), lr=config.dynamics_lr)
+    optim = torch.optim.Adam(model.parameters(), lr=config.dynamics_lr, fused=True)
     dynamics = DOOFDynamics(
         model, optim, kit.StandardScaler(), kit.get_termination_fn(spec.name),
         penalty_coef=config.penalty_coef, uncertainty_mode=config.uncertainty,

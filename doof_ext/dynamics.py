@@ -153,7 +153,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
         """A dynamics with the same weights, elites and scaler, and a fresh Adam."""
         clone = copy.copy(self)
         clone.model, clone.scaler = copy.deepcopy(self.model), copy.deepcopy(self.scaler)
-        clone.optim = torch.optim.Adam(clone.model.parameters(), lr=lr)
+        clone.optim = torch.optim.Adam(clone.model.parameters(), lr=lr, fused=True)
         return clone
 
     def _split(self, count, holdout_ratio):

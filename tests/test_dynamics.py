@@ -23,7 +23,7 @@ def _make(dynamics_class, mode="aleatoric", penalty_coef=0.7, seed=0):
     model = _model(seed)
     scaler = kit.StandardScaler(np.full((1, 14), 0.3, np.float32), np.full((1, 14), 1.7, np.float32))
     rule = kit.get_termination_fn("hopper-medium-v2")
-    optim = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optim = torch.optim.Adam(model.parameters(), lr=1e-3, fused=dynamics_class is DOOFDynamics)
     return dynamics_class(model, optim, scaler, rule, penalty_coef=penalty_coef, uncertainty_mode=mode)
 
 
