@@ -7,6 +7,7 @@ import random
 import shlex
 import sys
 import time
+import zlib
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 
@@ -115,7 +116,7 @@ def _run_stages(config, spec, env, loaded, logger):
 @contextmanager
 def _stage(stages, name, round, seed):
     """Seeds all generators for the stage, so that it depends on nothing before it but its inputs; times it."""
-    seeds = np.random.SeedSequence([seed, round, sum(map(ord, name))]).generate_state(3)
+    seeds = np.random.SeedSequence([seed, round, zlib.crc32(name.encode())]).generate_state(3)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
     torch.manual_seed(int(seeds[2]))

@@ -1,0 +1,78 @@
+"""Run directories, whole files, and what a run reports to W&B."""
+
+import json
+
+import pytest
+import torch
+
+import doof_ext
+from doof_ext import run_dir, wandb_run
+
+
+def test_every_public_name_is_there():
+    for name in doof_ext.__all__:
+        assert getattr(doof_ext, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = doof_ext.nothing
+
+
+def test_two_runs_of_one_second_get_two_directories(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_dir.time, "strftime", lambda _: "26-0101-000000")
+    config = tiny(logdir=str(tmp_path))
+    first, second = run_dir.create_run_dir(config), run_dir.create_run_dir(config)
+    assert first != second
+    assert first.endswith(
+        "hopper-random-v2/doof&uncertainty=aleatoric&exploration_ratio=1/seed_1&timestamp_26-0101-000000"
+    )
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "summary.json"
+    run_dir.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        run_dir.write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_a_state_that_shares_storage_is_saved_apart(tmp_path):
+    shared = torch.arange(1000.0)
+    module = torch.nn.Module()
+    module.one = torch.nn.Parameter(shared[:2])
+    run_dir.save_state(tmp_path / "m.pth", module)
+    assert torch.load(tmp_path / "m.pth", weights_only=True)["one"].untyped_storage().nbytes() == 8
+
+
+@pytest.mark.parametrize(("key", "mode"), [("0" * 40, "online"), (None, "offline")])
+def test_wandb_auto_asks_nobody(key, mode, monkeypatch, tmp_path):
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    if key:
+        monkeypatch.setenv("WANDB_API_KEY", key)
+    assert wandb_run.resolve_mode("auto") == mode
+    assert wandb_run.resolve_mode("off") == "off"
+
+
+def test_wandb_auto_finds_the_key_of_wandb_login(monkeypatch, tmp_path):
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "0" * 40 + "\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert wandb_run.resolve_mode("auto") == "online"
+
+
+def test_the_logger_gives_wandb_the_rows_of_the_csv(tmp_path):
+    rows = []
+
+    class Run:
+        def log(self, row):
+            rows.append(row)
+
+    logger = run_dir.RunLogger(str(tmp_path), Run())
+    logger.logkv("eval/normalized_episode_reward", 3.5)
+    logger.set_timestep(10)
+    logger.dumpkvs(exclude=["dynamics_training_progress", "consoleout_backup"])
+    logger.close()
+    assert rows == [{"eval/normalized_episode_reward": 3.5, "timestep": 10}]
+    csv = (tmp_path / "record" / "policy_training_progress.csv").read_text()
+    assert "3.5" in csv and "timestep" in csv
+    assert (tmp_path / "record" / "dynamics_training_progress.csv").read_text() == ""
