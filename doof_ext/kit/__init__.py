@@ -5,7 +5,10 @@ which it is. Termination rules are always ours: the installed kit's hopper rule 
 rules for unknown tasks are wrong rather than missing.
 """
 
+import contextlib
+import importlib
 import importlib.util
+import io
 import os
 import warnings
 
@@ -26,7 +29,8 @@ def _choose() -> str:
     if forced == "embedded" or not installed:
         return "embedded"
     try:
-        importlib.import_module("offlinerlkit.policy_trainer")
+        with contextlib.redirect_stderr(io.StringIO()):  # gym's notice that it is old: nothing a user here can mend
+            importlib.import_module("offlinerlkit.policy_trainer")
     except (
         Exception
     ) as error:  # the kit imports gym.envs.mujoco, which wants glfw and imageio; gym raises its own kinds
