@@ -67,7 +67,7 @@ def _run_stages(config, spec, env, loaded, logger):
     offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
     stages, online_data, timestep = [], None, 0
 
-    with _stage(stages, "pretrain", 1, config.seed) as record:
+    with _stage(stages, "pretrain", 1, config.seed, env) as record:
         pretraining = pretrain(config, spec, offline, env, logger)
         record["gradient_steps"] = timestep = pretraining.gradient_steps
         record["dynamics_steps"] = pretraining.dynamics_steps
@@ -78,7 +78,7 @@ def _run_stages(config, spec, env, loaded, logger):
     before = _distances(dynamics, pairs)
 
     for round in range(1, config.rounds + 1):
-        with _stage(stages, "explore", round, config.seed) as record:
+        with _stage(stages, "explore", round, config.seed, env) as record:
             exploration = None
             if config.exploration_ratio > 0:
                 exploration = explore(config, spec, policy, dynamics, offline, env, logger, timestep, round)
@@ -87,19 +87,19 @@ def _run_stages(config, spec, env, loaded, logger):
         collecting_policy = exploration.policy if exploration else policy
         run_dir.save_state(os.path.join(logger.checkpoint_dir, "exploration_policy.pth"), collecting_policy)
 
-        with _stage(stages, "collect", round, config.seed) as record:
+        with _stage(stages, "collect", round, config.seed, env) as record:
             collected = collect(config, collecting_policy, env, logger)
             record["env_steps"] = len(collected)
         online_data = concatenate(online_data, collected)
         write_dataset(os.path.join(logger.result_dir, "online_buffer.hdf5"), online_data)
         online = TensorReplayBuffer.from_dataset(online_data.transitions(), device=config.device)
 
-        with _stage(stages, "finetune_dynamics", round, config.seed) as record:
+        with _stage(stages, "finetune_dynamics", round, config.seed, env) as record:
             dynamics, steps = finetune_dynamics(config, dynamics, offline, online, logger)
             record["gradient_steps"] = steps
         run_dir.save_dynamics(logger.model_dir, dynamics)
 
-        with _stage(stages, "finetune_policy", round, config.seed) as record:
+        with _stage(stages, "finetune_policy", round, config.seed, env) as record:
             finetuning = finetune_policy(
                 config, spec, policy, dynamics, offline, online, env, logger, timestep, round
             )  # fmt: skip
@@ -114,12 +114,13 @@ def _run_stages(config, spec, env, loaded, logger):
 
 
 @contextmanager
-def _stage(stages, name, round, seed):
-    """Seeds all generators for the stage, so that it depends on nothing before it but its inputs; times it."""
-    seeds = np.random.SeedSequence([seed, round, zlib.crc32(name.encode())]).generate_state(3)
+def _stage(stages, name, round, seed, env):
+    """Seeds all generators and the environment for the stage, so that it depends on nothing before it but its inputs; times it."""
+    seeds = np.random.SeedSequence([seed, round, zlib.crc32(name.encode())]).generate_state(4)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
     torch.manual_seed(int(seeds[2]))
+    env.seed(int(seeds[3]))
     record = {"name": name, "round": round, "seconds": 0.0, "gradient_steps": 0, "env_steps": 0}
     started = time.time()
     yield record

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from doof_ext.build import build_dynamics
 from doof_ext.config import Config, resolve
 from doof_ext.data.recipe import generate
 from doof_ext.replay import TensorReplayBuffer
@@ -63,6 +64,15 @@ def tiny():
         return resolve(Config(**settings), set(settings))
 
     return make
+
+
+@pytest.fixture
+def dynamics(tiny, spec, dataset):
+    """An untrained P̂ with D's scaler."""
+    untrained = build_dynamics(tiny(), spec)
+    rows = dataset.transitions()
+    untrained.scaler.fit(np.hstack([rows["observations"], rows["actions"]]))
+    return untrained
 
 
 class MemoryLogger:

@@ -5,17 +5,13 @@ import pytest
 import torch
 
 from doof_ext import kit
-from doof_ext.build import build_dynamics, build_policy
+from doof_ext.build import build_policy
 from doof_ext.policy import shaped_reward
 
 
 @pytest.fixture
-def parts(tiny, spec, dataset):
-    config = tiny()
-    dynamics = build_dynamics(config, spec)
-    rows = dataset.transitions()
-    dynamics.scaler.fit(np.hstack([rows["observations"], rows["actions"]]))
-    return config, dynamics
+def parts(tiny, dynamics):
+    return tiny(), dynamics
 
 
 def test_shaped_reward_is_r_plus_c_u():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from doof_ext.build import build_dynamics, build_policy
+from doof_ext.build import build_policy
 from doof_ext.replay import TensorReplayBuffer
 from doof_ext.stages.collect import OnlineCollector, concatenate
 from doof_ext.stages.explore import explore, make_uncertainty_buffer
@@ -16,12 +16,9 @@ from doof_ext.trainer import DOOFTrainer
 
 
 @pytest.fixture
-def parts(tiny, spec, dataset):
-    """A config, an untrained P̂ with D's scaler, and π_off with recognisable weights."""
+def parts(tiny, spec, dynamics):
+    """A config, an untrained P̂, and π_off."""
     config = tiny()
-    dynamics = build_dynamics(config, spec)
-    rows = dataset.transitions()
-    dynamics.scaler.fit(np.hstack([rows["observations"], rows["actions"]]))
     return config, dynamics, build_policy(config, spec, dynamics, uncertainty_coef=-config.penalty_coef)
 
 
