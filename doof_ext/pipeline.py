@@ -115,7 +115,7 @@ def _run_stages(config, spec, env, loaded, logger):
 
 @contextmanager
 def _stage(stages, name, round, seed, env):
-    """Seeds all generators and the environment for the stage, so that it depends on nothing before it but its inputs; times it."""
+    """Seeds all generators and the environment, so that a stage depends on its inputs alone; times it."""
     seeds = np.random.SeedSequence([seed, round, zlib.crc32(name.encode())]).generate_state(4)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
