@@ -131,11 +131,12 @@ PRESETS = {
 """Budgets only. ``paper`` is the paper's; the others shorten it."""
 
 _AT_LEAST_ONE = (
-    "rounds", "dataset_steps", "threads", "batch_size", "step_per_epoch", "eval_episodes", "rollout_freq",
+    "rounds", "threads", "batch_size", "step_per_epoch", "eval_episodes", "rollout_freq",
     "rollout_batch_size", "rollout_length", "model_retain_epochs", "n_ensemble", "n_elites", "dynamics_epochs",
-    "max_epochs_since_update", "epoch", "explore_epochs", "uncertainty_buffer_size", "online_steps",
+    "max_epochs_since_update", "epoch", "explore_epochs", "uncertainty_buffer_size",
     "finetune_dynamics_steps", "finetune_epochs", "distance_samples",
 )  # fmt: skip
+_AT_LEAST_TWO = ("dataset_steps", "online_steps")  # one row to learn from, one held out
 _POSITIVE = ("actor_lr", "critic_lr", "alpha_lr", "dynamics_lr")
 _NOT_NEGATIVE = ("seed", "exploration_ratio", "penalty_coef", "alpha", "logvar_loss_coef")
 _FRACTIONS = (
@@ -177,6 +178,7 @@ def _check(config):
             refuse(entry.name, "a finite number")
     for names, fits, right in (
         (_AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
+        (_AT_LEAST_TWO, lambda value: value >= 2, "at least 2"),
         (_POSITIVE, lambda value: value > 0, "above 0"),
         (_NOT_NEGATIVE, lambda value: value >= 0, "at least 0"),
         (_FRACTIONS, lambda value: 0 <= value <= 1, "between 0 and 1"),
@@ -189,6 +191,10 @@ def _check(config):
             refuse(name, "widths of at least 1")
     if len(config.dynamics_weight_decay) != len(config.dynamics_hidden_dims) + 1:
         refuse("dynamics_weight_decay", f"{len(config.dynamics_hidden_dims) + 1} numbers, one per layer")
+    if config.seed >= 2**32:
+        refuse("seed", "below 2**32")
+    if not config.logdir:
+        raise UserError("--logdir is empty; name a folder")
     if config.n_elites > config.n_ensemble:
         refuse("n_elites", f"at most --n-ensemble, {config.n_ensemble}")
     for names in (

@@ -160,7 +160,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
         """Indices of held-out and of training rows; the same rows for the same count, in every training."""
         generator = torch.Generator().manual_seed(self.holdout_seed)
         order = torch.randperm(count, generator=generator).to(self.device)
-        return order.tensor_split([max(1, min(int(count * holdout_ratio), 1000))])
+        return order.tensor_split([max(1, min(int(count * holdout_ratio), 1000, count - 1))])
 
     def _training_tensors(self, data):
         """Scaled inputs [N, O+A] and targets [N, O+1]: the change of the observation, the reward."""

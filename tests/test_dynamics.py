@@ -214,6 +214,15 @@ def test_pretraining_covers_a_bootstrap_of_the_kept_rows_each_epoch(logger, monk
     assert not set(first.flatten().int().tolist()) & held_out
 
 
+@pytest.mark.parametrize(
+    ("count", "ratio", "held_out"), [(2, 0.2, 1), (2, 1.0, 1), (100, 0.2, 20), (90_000, 0.2, 1000)]
+)
+def test_some_rows_are_held_out_and_some_are_kept(count, ratio, held_out):
+    first, kept = _make(DOOFDynamics)._split(count, ratio)
+    assert (len(first), len(kept)) == (held_out, count - held_out)
+    assert set(first.tolist()).isdisjoint(kept.tolist())
+
+
 def test_a_loss_that_is_not_finite_stops_training(logger):
     data = _toy_data(100, 1.0)
     data["rewards"][7] = np.inf

@@ -79,5 +79,7 @@ def load(source: str, task: str, steps: int | None = None, seed: int = 0) -> Loa
 
 def _labelled(dataset, source, name):
     """A recipe's file stays a recipe, by whatever way it comes."""
+    if len(dataset) < 2:
+        raise UserError(f"{name}: one transition only; a dynamics model needs rows to learn from and rows held out")
     recipe = dataset.metadata.get("recipe")
     return LoadedDataset(dataset, "recipe" if recipe else source, str(recipe or name))
