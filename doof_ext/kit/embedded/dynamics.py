@@ -5,6 +5,8 @@ import os
 import numpy as np
 import torch
 
+from doof_ext.kit.embedded.sac import descend
+
 
 class BaseDynamics:
     """A model and its optimiser."""
@@ -134,11 +136,7 @@ class EnsembleDynamics(BaseDynamics):
         losses = []
         for start in range(0, inputs.shape[1], batch_size):
             batch = slice(start, start + batch_size)
-            loss = self._loss(inputs[:, batch], targets[:, batch], logvar_loss_coef)
-            self.optim.zero_grad()
-            loss.backward()
-            self.optim.step()
-            losses.append(loss.item())
+            losses.append(descend(self._loss(inputs[:, batch], targets[:, batch], logvar_loss_coef), self.optim))
         return float(np.mean(losses))
 
     def _loss(self, inputs, targets, logvar_loss_coef):

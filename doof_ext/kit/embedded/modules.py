@@ -44,23 +44,21 @@ class TanhDiagGaussian(nn.Module):
         max_mu=1.0, sigma_min=-5.0, sigma_max=2.0,
     ):  # fmt: skip
         super().__init__()
+        self._log_std_bounds, self._max_mu = (sigma_min, sigma_max), max_mu
+        self._bounded_mean, self._learns_std_of_state = not unbounded, conditioned_sigma
         self.mu = nn.Linear(latent_dim, output_dim)
-        self._conditioned_sigma = conditioned_sigma
-        if conditioned_sigma:
+        if self._learns_std_of_state:
             self.sigma = nn.Linear(latent_dim, output_dim)
         else:
             self.sigma_param = nn.Parameter(torch.zeros(output_dim, 1))
-        self._unbounded = unbounded
-        self._max_mu = max_mu
-        self._sigma_min, self._sigma_max = sigma_min, sigma_max
 
     def forward(self, features):
         """features [B, latent_dim] → the distribution of actions."""
         mean = self.mu(features)
-        if not self._unbounded:
+        if self._bounded_mean:
             mean = self._max_mu * torch.tanh(mean)
-        log_std = self.sigma(features) if self._conditioned_sigma else self.sigma_param.view(1, -1).expand_as(mean)
-        return TanhNormal(mean, log_std.clamp(self._sigma_min, self._sigma_max).exp(), self._max_mu)
+        log_std = self.sigma(features) if self._learns_std_of_state else self.sigma_param.view(1, -1).expand_as(mean)
+        return TanhNormal(mean, log_std.clamp(*self._log_std_bounds).exp(), self._max_mu)
 
 
 class ActorProb(nn.Module):
@@ -68,9 +66,8 @@ class ActorProb(nn.Module):
 
     def __init__(self, backbone, dist_net, device="cpu"):
         super().__init__()
+        self.backbone, self.dist_net = backbone.to(device), dist_net.to(device)
         self.device = torch.device(device)
-        self.backbone = backbone.to(device)
-        self.dist_net = dist_net.to(device)
 
     def forward(self, obs):
         """obs [B, O], array or tensor → distribution."""
