@@ -195,6 +195,10 @@ def _check(config):
         refuse("seed", "below 2**32")
     if not config.logdir:
         raise UserError("--logdir is empty; name a folder")
+    if min(config.dynamics_weight_decay) < 0:
+        refuse("dynamics_weight_decay", "at least 0")
+    if (config.threads or 1) > 1024:
+        refuse("threads", "at most 1024")
     if config.n_elites > config.n_ensemble:
         refuse("n_elites", f"at most --n-ensemble, {config.n_ensemble}")
     for names in (

@@ -45,12 +45,15 @@ def run(config) -> tuple[dict, str]:
     logger = run_dir.RunLogger(directory, wandb)
     try:
         run_dir.write_json(os.path.join(logger.record_dir, "hyper_param.json"), dataclasses.asdict(config))
+        if wandb is not None:
+            wandb.config.update({"dataset_source": loaded.source, "dataset_id": loaded.id})
         logger.log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{_warning(loaded)}")
         logger.log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {directory}")
         summary = _run_stages(config, spec, env, loaded, logger)
         run_dir.write_json(os.path.join(logger.result_dir, "summary.json"), summary)
         if wandb is not None:
-            wandb.summary.update({name: summary[name] for name in ("scores", "gain", "distance")})
+            shown = ("dataset", "physics", "scores", "gain", "distance")
+            wandb.summary.update({name: summary[name] for name in shown})
     finally:
         logger.close()
         if wandb is not None:

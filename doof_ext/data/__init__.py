@@ -41,8 +41,9 @@ def _from_package(task):
     if columns is None:
         return None
     from doof_ext.data.dataset import dataset_from_columns
+    from doof_ext.tasks import get_spec
 
-    return dataset_from_columns(f"d4rl:{task}", columns)
+    return dataset_from_columns(f"d4rl:{task}", columns, spec=get_spec(task))
 
 
 def load(source: str, task: str, steps: int | None = None, seed: int = 0) -> LoadedDataset:

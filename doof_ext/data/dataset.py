@@ -9,6 +9,7 @@ import numpy as np
 
 from doof_ext.errors import UserError
 
+LARGEST = 1e15  # beyond it a square leaves float32
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 
 
@@ -121,14 +122,17 @@ def dataset_from_columns(label, columns, metadata=None, spec=None) -> Dataset:
 
 
 def _check(path, name, column, count, is_matrix, width):
+    if not isinstance(column, np.ndarray):
+        raise UserError(f"{path}: {name} is not an array; expected one row per transition")
     if column.dtype.kind not in "fiub":
         raise UserError(f"{path}: {name} holds {column.dtype}, not numbers")
     expected = f"[{count}, {width or '·'}]" if is_matrix else f"[{count}]"
     if column.ndim != 1 + is_matrix or len(column) != count or (width and column.shape[1] != width):
         raise UserError(f"{path}: {name} has shape {list(column.shape)}; expected {expected}: a file of another task?")
-    bad = np.flatnonzero(~np.isfinite(column).reshape(count, -1).all(1))
+    bad = np.flatnonzero(~(abs(column.astype(float)) < LARGEST).reshape(count, -1).all(1))
     if len(bad):
-        raise UserError(f"{path}: {name} is NaN or infinite in {len(bad)} of {count} rows, first in row {bad[0]}")
+        rows = f"{len(bad)} of {count} rows, first in row {bad[0]}"
+        raise UserError(f"{path}: {name} is NaN, infinite or beyond {LARGEST:g} in {rows}")
 
 
 def write_dataset(path, dataset: Dataset) -> None:

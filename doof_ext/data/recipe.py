@@ -39,6 +39,10 @@ def load_recipe(task: str, steps: int | None = None, seed: int = 0, processes: i
     path = _cache_path(task, steps, seed)
     if os.path.exists(path):
         return read_dataset(path, get_spec(task))
+    try:  # before the work, not after it
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror}); set DOOF_DATA_DIR to another folder") from error
     dataset = generate(task, steps, seed, processes)
     write_dataset(path, dataset)
     return dataset

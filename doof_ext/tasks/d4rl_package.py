@@ -14,11 +14,12 @@ def read_d4rl_package(task):
     if importlib.util.find_spec("d4rl") is None or importlib.util.find_spec("gym") is None:
         return None
     os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
-    import gym
-
-    with contextlib.redirect_stderr(io.StringIO()):
-        try:
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
             import d4rl.gym_mujoco  # noqa: F401 - registers the environments
-        except ImportError:
-            return None
-    return gym.make(task).get_dataset()
+            import gym
+
+        return gym.make(task).get_dataset()
+    except Exception as error:  # mujoco-py, gym and the download each raise kinds of their own
+        print(f"the d4rl package cannot give {task} ({str(error).strip().splitlines()[:1]})")
+        return None

@@ -13,6 +13,7 @@ import numpy as np
 
 from doof_ext.tasks.specs import TaskSpec
 
+_RESETS = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{quantity}")) for quantity in ("POS", "VEL", "ACC"))
 _BODY_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
 
@@ -79,7 +80,8 @@ class GymnasiumTaskEnv:
         """The true dynamics from any state: one environment step, independent of the running episode.
 
         Args: qpos [nq], qvel [nv], action [A], or a batch of each with a leading [B].
-        Returns: next_obs [O] or [B, O] float64, reward float or [B], terminal bool or [B].
+        Returns: next_obs [O] or [B, O] float64 (NaN where MuJoCo finds the state unstable),
+        reward float or [B], terminal bool or [B].
         """
         qpos, qvel, action = np.asarray(qpos), np.asarray(qvel), np.asarray(action)
         if qpos.ndim == 1:
@@ -95,6 +97,8 @@ class GymnasiumTaskEnv:
         mujoco.mj_resetData(simulator.model, simulator.data)  # else the solver's warm start remembers the last call
         simulator.set_state(qpos, qvel)
         next_obs, reward, terminal, _, _ = simulator.step(action)
+        if any(simulator.data.warning[kind].number for kind in _RESETS):
+            next_obs = np.full_like(next_obs, np.nan)  # MuJoCo gave up and silently reset the state
         return next_obs, float(reward), bool(terminal)
 
     def state_from_observation(self, observations):

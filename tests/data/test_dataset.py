@@ -86,12 +86,14 @@ def test_a_missing_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c["observations"].__setitem__((3, 1), np.nan), "NaN or infinite in 1 of 600 rows, first in row 3"),
-        (lambda c: c["rewards"].__setitem__(0, np.inf), "rewards is NaN or infinite"),
+        (lambda c: c["observations"].__setitem__((3, 1), np.nan), "beyond 1e.15 in 1 of 600 rows, first in row 3"),
+        (lambda c: c["rewards"].__setitem__(0, np.inf), "rewards is NaN, infinite"),
         (lambda c: c.update(actions=c["actions"][:, :2]), r"actions has shape \[600, 2\]; expected \[600, 3\]"),
         (lambda c: c.update(actions=c["actions"][:10]), "actions has shape"),
         (lambda c: c.update(observations=c["observations"][0]), "observations has shape"),
         (lambda c: c.pop("next_observations"), "no next_observations"),
+        (lambda c: c["rewards"].__setitem__(0, 1e30), "beyond 1e.15"),
+        (lambda c: c.update({"infos/qpos": h5py.Empty("f")}), "infos/qpos is not an array"),
         (lambda c: c.update(rewards=c["rewards"].astype("S4")), "not numbers"),
         (lambda c: c.update({k: v[:0] for k, v in c.items()}), "no transitions"),
     ],
