@@ -157,10 +157,15 @@ class DOOFDynamics(kit.EnsembleDynamics):
         return clone
 
     def _split(self, count, holdout_ratio):
-        """Indices of held-out and of training rows; the same rows for the same count, in every training."""
-        generator = torch.Generator().manual_seed(self.holdout_seed)
-        order = torch.randperm(count, generator=generator).to(self.device)
-        return order.tensor_split([max(1, min(int(count * holdout_ratio), 1000, count - 1))])
+        """Indices of held-out rows, about ``holdout_ratio`` of them and at most 1000, and of training rows.
+
+        A row has the same lot in every training. Where rows are added (D_on from round to round) one that was trained
+        on is never held out later: the lots of the first rows stay, and the rows held out have the smallest.
+        """
+        lots = np.random.default_rng(self.holdout_seed).random(count)
+        held_out = min((lots < holdout_ratio).sum(), 1000)
+        order = torch.as_tensor(lots.argsort(), device=self.device)
+        return order.tensor_split([int(np.clip(held_out, 1, count - 1))])
 
     def _training_tensors(self, data):
         """Scaled inputs [N, O+A] and targets [N, O+1]: the change of the observation, the reward."""

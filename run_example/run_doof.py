@@ -21,7 +21,10 @@ def closing_table(summary) -> str:
     lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}")
     distance = summary["distance"]["fake_buffer"]
     before, after = distance["before"]["mean"], distance["after"]["mean"]
-    lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
+    if before is None:
+        lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
+    else:
+        lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
     return "\n".join(lines)
 
 

@@ -45,5 +45,7 @@ def dynamics_distance(dynamics, pairs: TruePairs):
 
 
 def summarise(distances) -> dict:
-    """Mean and largest distance, as the paper's tables give them."""
+    """Mean and largest distance, as the paper's tables give them; both None where no pair could be simulated."""
+    if not len(distances):
+        return {"mean": None, "max": None}
     return {"mean": float(distances.mean()), "max": float(distances.max())}

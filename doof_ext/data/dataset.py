@@ -129,7 +129,7 @@ def _check(path, name, column, count, is_matrix, width):
     expected = f"[{count}, {width or '·'}]" if is_matrix else f"[{count}]"
     if column.ndim != 1 + is_matrix or len(column) != count or (width and column.shape[1] != width):
         raise UserError(f"{path}: {name} has shape {list(column.shape)}; expected {expected}: a file of another task?")
-    bad = np.flatnonzero(~(abs(column.astype(float)) < LARGEST).reshape(count, -1).all(1))
+    bad = np.flatnonzero(~(abs(column) < LARGEST).reshape(count, -1).all(1))
     if len(bad):
         rows = f"{len(bad)} of {count} rows, first in row {bad[0]}"
         raise UserError(f"{path}: {name} is NaN, infinite or beyond {LARGEST:g} in {rows}")

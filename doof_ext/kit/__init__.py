@@ -31,9 +31,7 @@ def _choose() -> str:
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # gym's notice that it is old: nothing a user here can mend
             importlib.import_module("offlinerlkit.policy_trainer")
-    except (
-        Exception
-    ) as error:  # the kit imports gym.envs.mujoco, which wants glfw and imageio; gym raises its own kinds
+    except Exception as error:  # through gym.envs.mujoco: wants glfw and imageio, and raises kinds of gym's own
         if forced:
             raise UserError(f"DOOF_KIT=offlinerlkit, but it cannot be imported ({error}): {_INSTALL}") from error
         warnings.warn(

@@ -21,5 +21,6 @@ def read_d4rl_package(task):
 
         return gym.make(task).get_dataset()
     except Exception as error:  # mujoco-py, gym and the download each raise kinds of their own
-        print(f"the d4rl package cannot give {task} ({str(error).strip().splitlines()[:1]})")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        print(f"the d4rl package is installed but cannot give {task} ({reason})")
         return None

@@ -39,3 +39,13 @@ def test_uniform_pairs_stay_in_the_datas_box(env, dataset):
 
 def test_summary_is_mean_and_max():
     assert summarise(np.array([1.0, 2.0, 6.0])) == {"mean": 3.0, "max": 6.0}
+    assert summarise(np.array([])) == {"mean": None, "max": None}
+
+
+def test_a_state_that_mujoco_gives_up_on_is_left_out(env, dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a log file there
+    observations = dataset.observations[:3].astype(float)
+    observations[1, 0] = 1e11
+    next_obs, _, _ = env.simulate(*env.state_from_observation(observations), dataset.actions[:3])
+    assert np.isnan(next_obs).all(1).tolist() == [False, True, False]
+    assert len(simulate_pairs(env, observations, dataset.actions[:3]).observations) == 2
