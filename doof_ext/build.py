@@ -6,6 +6,12 @@ from doof_ext import kit
 from doof_ext.dynamics import DOOFDynamics
 from doof_ext.policy import DOOFPolicy
 from doof_ext.replay import TensorReplayBuffer
+from doof_ext.tasks import termination_rule
+
+
+def build_termination_fn(spec):
+    """When a model rollout ends: the task's own rule, or that of its domain."""
+    return termination_rule(spec) or kit.get_termination_fn(spec.domain)
 
 
 def build_dynamics(config, spec) -> DOOFDynamics:
@@ -16,7 +22,7 @@ def build_dynamics(config, spec) -> DOOFDynamics:
     )  # fmt: skip
     optim = torch.optim.Adam(model.parameters(), lr=config.dynamics_lr, fused=True)
     dynamics = DOOFDynamics(
-        model, optim, kit.StandardScaler(), kit.get_termination_fn(spec.name),
+        model, optim, kit.StandardScaler(), build_termination_fn(spec),
         penalty_coef=config.penalty_coef, uncertainty_mode=config.uncertainty,
     )  # fmt: skip
     dynamics.holdout_seed = config.seed
@@ -53,7 +59,7 @@ def build_policy(config, spec, dynamics, uncertainty_coef, start_from=None) -> D
     optims = [torch.optim.Adam(net.parameters(), lr=lr) for net, lr in zip((actor, *critics), rates, strict=True)]
     return DOOFPolicy(
         dynamics, actor, *critics, *optims, tau=config.tau, gamma=config.gamma, alpha=alpha,
-        uncertainty_coef=uncertainty_coef,
+        uncertainty_coef=uncertainty_coef, action_low=spec.action_low, action_high=spec.action_high,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from doof_ext.data import check_source
 from doof_ext.errors import UserError
-from doof_ext.tasks import get_spec
+from doof_ext.tasks import get_spec, name_of_env, spec_of_env
 from doof_ext.uncertainty import check_estimator, estimator_names
 
 
@@ -32,7 +32,10 @@ class Config:
     uncertainty: str = option("aleatoric", f"estimator of u(s, a): {', '.join(estimator_names())}")
     exploration_ratio: float = option(1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself")
     rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)")
-    source: str = option("auto", "where D comes from: auto, d4rl, hdf5:FILE or recipe")
+    env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
+    termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
+    source: str = option("auto", "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe")
+    download: bool = option(False, "fetch D4RL's file of the task where it is not on this machine")
     dataset_steps: int | None = option(None, "steps of a recipe dataset; as many as D4RL's by default")
     physics: str = option("d4rl", "the environment's bodies: D4RL's (MuJoCo 2.1) or as shipped", ("d4rl", "gymnasium"))
     device: str = option("cpu", "where networks and buffers live", ("cpu", "cuda"))
@@ -101,6 +104,13 @@ class Config:
     distance_samples: int | None = option(None, "state-action pairs of each dynamics distance")
 
     @property
+    def spec(self):
+        """The task's spec; with ``env_id``, that environment's."""
+        if self.env_id is None:
+            return get_spec(self.task)
+        return spec_of_env(self.task, self.env_id, self.termination)
+
+    @property
     def exploration_coef(self) -> float:
         """λ_on."""
         return self.exploration_ratio * self.penalty_coef
@@ -150,7 +160,11 @@ def resolve(config: Config, given: set[str] = frozenset()) -> Config:
 
     ``given`` names the settings that the user chose; a preset does not touch those. Raises UserError.
     """
-    spec = get_spec(config.task)
+    if config.env_id is not None and "task" not in given:
+        config = dataclasses.replace(config, task=name_of_env(config.env_id))
+    if config.termination is not None and config.env_id is None:
+        raise UserError("--termination goes with --env-id; a task has its rule")
+    spec = config.spec
     if config.preset not in PRESETS:
         raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")
     preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
@@ -211,7 +225,7 @@ def _check(config):
         refuse("real_ratio", "below 1, to leave room for model rollouts")
 
 
-class _OneLineParser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """Reports a wrong argument as a UserError instead of a page of usage."""
 
     def error(self, message):
@@ -228,7 +242,7 @@ def _boolean(text):
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """The command line of :class:`Config`: a flag per field, under the kit's own flag names."""
-    parser = _OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     hints = typing.get_type_hints(Config)
     for entry in dataclasses.fields(Config):
         kind = next((part for part in typing.get_args(hints[entry.name]) if part is not type(None)), None)

@@ -16,15 +16,17 @@ import torch
 
 from doof_ext import data, kit, run_dir, wandb_run
 from doof_ext.analysis.distance import dynamics_distance, simulate_pairs, summarise, uniform_pairs
-from doof_ext.data.dataset import write_dataset
+from doof_ext.analysis.world import check_world
+from doof_ext.build import build_termination_fn
+from doof_ext.data.dataset import concatenate, write_dataset
 from doof_ext.errors import UserError
 from doof_ext.replay import TensorReplayBuffer
-from doof_ext.stages.collect import collect, concatenate
+from doof_ext.stages.collect import collect
 from doof_ext.stages.explore import explore
 from doof_ext.stages.finetune_dynamics import finetune_dynamics
 from doof_ext.stages.finetune_policy import finetune_policy
 from doof_ext.stages.pretrain import pretrain
-from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks import make_env
 
 
 def run(config) -> tuple[dict, str]:
@@ -37,9 +39,10 @@ def run(config) -> tuple[dict, str]:
         raise UserError("--device cuda, but torch sees no CUDA device here; use --device cpu")
     if config.threads:
         torch.set_num_threads(config.threads)
-    spec = get_spec(config.task)
-    env = make_env(config.task, seed=config.seed, physics=config.physics)
-    loaded = data.load(config.source, config.task, config.dataset_steps, config.seed)
+    env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    spec = env.spec
+    loaded = data.load(config.source, spec, config.dataset_steps, config.seed, config.download)
+    findings = check_world(env, build_termination_fn(spec), loaded.dataset)
     directory = run_dir.create_run_dir(config)
     wandb = wandb_run.start(config, directory)
     logger = run_dir.RunLogger(directory, wandb)
@@ -49,6 +52,8 @@ def run(config) -> tuple[dict, str]:
             wandb.config.update({"dataset_source": loaded.source, "dataset_id": loaded.id})
         logger.log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{_warning(loaded)}")
         logger.log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {directory}")
+        for finding in findings:
+            logger.log(finding)
         summary = _run_stages(config, spec, env, loaded, logger)
         run_dir.write_json(os.path.join(logger.result_dir, "summary.json"), summary)
         if wandb is not None:
@@ -62,7 +67,7 @@ def run(config) -> tuple[dict, str]:
 
 
 def _warning(loaded):
-    return " (made here after D4RL's recipe; this is not D4RL's data)" if loaded.source == "recipe" else ""
+    return " (made here; this is not D4RL's data)" if loaded.source == "recipe" else ""
 
 
 def _run_stages(config, spec, env, loaded, logger):

@@ -17,12 +17,30 @@ class DOOFPolicy(FastSAC, kit.MOPOPolicy):
     """MOPO's policy whose rollouts reward or penalise the dynamics' uncertainty.
 
     ``uncertainty_coef`` is the signed weight of u in a rollout's rewards: −λ_off or +λ_on. Without one it is minus
-    the dynamics' penalty coefficient, as in the kit.
+    the dynamics' penalty coefficient, as in the kit. ``action_low`` and ``action_high`` [A] are the action space's
+    bounds; -1 and 1, the kit's, where they are not given. Log densities are those of the action before scaling.
     """
 
-    def __init__(self, dynamics, *args, uncertainty_coef=None, **kwargs):
+    def __init__(self, dynamics, *args, uncertainty_coef=None, action_low=None, action_high=None, **kwargs):
         super().__init__(dynamics, *args, **kwargs)
+        low, high = (
+            None if bound is None else torch.tensor(bound, dtype=torch.float32, device=dynamics.device)
+            for bound in (action_low, action_high)
+        )
+        self._bounds = None if low is None or bool((low == -1).all() and (high == 1).all()) else (low, high)
         self.uncertainty_coef = -dynamics._penalty_coef if uncertainty_coef is None else uncertainty_coef
+
+    def _scale(self, squashed):
+        """Actions in [-1, 1] as the environment takes them."""
+        if self._bounds is None:
+            return squashed
+        low, high = self._bounds
+        return torch.lerp(low, high, (squashed + 1) / 2)
+
+    def actforward(self, obs, deterministic=False):
+        """obs [B, O] → actions [B, A] within the action space, their log density [B, 1] before scaling."""
+        squashed, log_prob = super().actforward(obs, deterministic)
+        return self._scale(squashed), log_prob
 
     @torch.no_grad()
     def rollout(self, init_obss, rollout_length):
@@ -36,7 +54,7 @@ class DOOFPolicy(FastSAC, kit.MOPOPolicy):
         columns = {name: [] for name in names}
         for obss in starts.split(BLOCK):
             for _ in range(rollout_length):
-                actions = self.actor(obss).rsample()[0]
+                actions = self._scale(self.actor(obss).rsample()[0])
                 step = self.dynamics.sample_step(obss, actions)
                 rewards = shaped_reward(step.reward, step.uncertainty, self.uncertainty_coef)
                 row = (obss, step.next_obs, actions, rewards, step.terminal.float(), step.reward, step.uncertainty)

@@ -1,10 +1,15 @@
-"""Trains the behaviour of a recipe's ``medium`` dataset: online SAC, stopped at a fraction of expert return.
+"""Trains the behaviours of a domain's recipe datasets: online SAC, in D4RL's physics.
 
     python run_example/train_behaviour.py --task hopper-medium-v2 --seed 0 --out doof_ext/data/behaviours
 
-D4RL defines ``medium`` as a policy of about a third of the expert's performance. Training stops at the first
-evaluation (episodes with sampled actions, as the dataset will be recorded) that reaches it. The weights are written
-as safetensors, with the task, seed, steps, return and settings in the file's metadata.
+Three files are written as safetensors, with task, seed, steps, returns and settings in their metadata:
+
+- DOMAIN-medium: the first policy that reaches a third of the expert's return, as D4RL defines it;
+- DOMAIN-replay: the policies on the way there, each for an equal share of the time spent, oldest first;
+- DOMAIN-best: the best policy of the whole run, overwritten each time it gets better.
+
+Returns are those of episodes with sampled actions, as datasets are recorded. A policy must be good in two sets of
+episodes; the return it is recorded with is the second's. ``--table`` prints what the files in --out say of themselves.
 """
 
 import argparse
@@ -13,6 +18,7 @@ import os
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
@@ -31,14 +37,16 @@ def get_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="hopper-medium-v2")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fraction", type=float, default=1 / 3, help="of the expert's return to stop at")
-    parser.add_argument("--max-steps", type=int, default=1_000_000)
+    parser.add_argument("--fraction", type=float, default=1 / 3, help="of the expert's return that medium reaches")
+    parser.add_argument("--max-steps", type=int, default=300_000)
+    parser.add_argument("--snapshots", type=int, default=8, help="policies in DOMAIN-replay")
     parser.add_argument("--random-steps", type=int, default=5_000, help="uniform actions before learning")
     parser.add_argument("--eval-every", type=int, default=4_000)
     parser.add_argument("--eval-episodes", type=int, default=10)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=100)
     parser.add_argument("--out", default="doof_ext/data/behaviours")
+    parser.add_argument("--table", action="store_true", help="print a table of the files in --out instead")
     return parser.parse_args()
 
 
@@ -75,6 +83,28 @@ def mean_return(behaviour, env, episodes, rng):
     return float(np.mean(returns))
 
 
+def snapshots_of_equal_shares(history, count):
+    """Of ``history``, weights at equal intervals, the one in the middle of each of ``count`` shares, stacked [S, …]."""
+    middles = [int((share + 0.5) * len(history) / count) for share in range(count)]
+    return {name: np.stack([history[index][name] for index in middles]) for name in history[0]}
+
+
+def save(args, kind, weights, what, **result):
+    """Writes DOMAIN-kind.safetensors, whole or not at all."""
+    spec = get_spec(args.task)
+    name = f"{spec.domain}-{kind}"
+    metadata = {
+        "behaviour": f"{name}: {what}", "domain": spec.domain, "seed": args.seed, **result, "lr": args.lr,
+        "batch_size": args.batch_size, "physics": "d4rl",
+    }  # fmt: skip
+    if "return" in result:
+        metadata["normalized_score"] = round(100 * spec.normalized_score(result["return"]), 1)
+    path = os.path.join(args.out, f"{name}.safetensors")
+    save_file(weights, path + ".tmp", metadata={"behaviour": json.dumps(metadata)})
+    os.replace(path + ".tmp", path)
+    tqdm.write(f"{path}: {json.dumps(metadata)}")
+
+
 def train(args):
     torch.manual_seed(args.seed)
     spec = get_spec(args.task)
@@ -82,8 +112,8 @@ def train(args):
     policy = make_policy(spec, args.lr)
     buffer = TensorReplayBuffer(args.max_steps, (spec.obs_dim,), action_dim=spec.action_dim)
     rng = np.random.default_rng(args.seed)
-    goal = args.fraction * spec.ref_max_score
-    observation, reached = env.reset(), float("nan")
+    goal, history, best = args.fraction * spec.ref_max_score, [to_weights(policy.actor)], None
+    observation = env.reset()
     bar = tqdm(range(1, args.max_steps + 1), desc=f"SAC on {args.task}")
     for step in bar:
         if step <= args.random_steps:
@@ -95,31 +125,51 @@ def train(args):
         observation = env.reset() if done else next_observation
         if step > args.random_steps:
             policy.sac_step(buffer.sample(args.batch_size))
-        if step % args.eval_every == 0 and step > args.random_steps:
+        if step % args.eval_every == 0:
             weights = to_weights(policy.actor)
-            reached = mean_return(Behaviour(weights), eval_env, args.eval_episodes, rng)
-            bar.set_postfix_str(f"return {reached:.0f} of {goal:.0f}")
-            if reached >= goal:
-                return weights, {"steps": step, "return": round(reached, 1)}
-    raise SystemExit(f"return {reached:.0f} after {args.max_steps} steps is short of {goal:.0f}: nothing written")
+            behaviour = Behaviour(weights)
+            chosen_on = mean_return(behaviour, eval_env, args.eval_episodes, rng)
+            bar.set_postfix_str(f"return {chosen_on:.0f} of {goal:.0f}, best {best or 0:.0f}")
+            if best is None:
+                history.append(weights)
+            if chosen_on < (best or goal):
+                continue
+            result = {"steps": step, "return": round(mean_return(behaviour, eval_env, args.eval_episodes, rng), 1),
+                      "eval_episodes": args.eval_episodes}  # fmt: skip
+            if result["return"] < (best or goal):
+                continue  # its first episodes were lucky
+            if best is None:
+                save(args, "medium", weights, f"SAC stopped at {args.fraction:.3g} of expert return", **result)
+                replay = snapshots_of_equal_shares(history, args.snapshots)
+                save(args, "replay", replay, f"{args.snapshots} policies of SAC on the way to medium", steps=step)
+            best = result["return"]
+            save(args, "best", weights, "best policy of one run of SAC", **result)
+    if best is None:
+        raise SystemExit(f"no return of {goal:.0f} in {args.max_steps} steps: nothing written")
+
+
+def table(folder):
+    """The files' metadata as a Markdown table."""
+    lines = ["| file | policies | seed | steps | return | normalised |", "|---|---|---|---|---|---|"]
+    for name in sorted(os.listdir(folder)):
+        if name.endswith(".safetensors"):
+            with safe_open(os.path.join(folder, name), framework="numpy") as file:
+                made = json.loads(file.metadata()["behaviour"])
+                shape = file.get_slice("mean.bias").get_shape()
+            count = shape[0] if len(shape) == 2 else 1
+            score = [made.get("return", ""), made.get("normalized_score", "")]
+            cells = [name.removesuffix(".safetensors"), count, made["seed"], made["steps"], *score]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 def main():
     args = get_args()
-    spec = get_spec(args.task)
-    weights, result = train(args)
-    name = f"{spec.domain}-medium"
-    metadata = {
-        "behaviour": f"{name}: SAC stopped at {args.fraction:.3g} of expert return",
-        "task": args.task, "seed": args.seed, **result,
-        "normalized_score": round(100 * spec.normalized_score(result["return"]), 1),
-        "eval_episodes": args.eval_episodes, "lr": args.lr, "batch_size": args.batch_size, "physics": "d4rl",
-    }  # fmt: skip
+    if args.table:
+        print(table(args.out))
+        return
     os.makedirs(args.out, exist_ok=True)
-    path = os.path.join(args.out, f"{name}.safetensors")
-    save_file(weights, path + ".tmp", metadata={"behaviour": json.dumps(metadata)})
-    os.replace(path + ".tmp", path)
-    print(f"{path}: {json.dumps(metadata)}")
+    train(args)
 
 
 if __name__ == "__main__":

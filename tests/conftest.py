@@ -35,7 +35,7 @@ def spec():
 
 @pytest.fixture(scope="session")
 def dataset():
-    return generate(TASK, steps=600, seed=0, processes=1)
+    return generate(get_spec(TASK), steps=600, seed=0, processes=1)
 
 
 @pytest.fixture

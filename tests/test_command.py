@@ -145,7 +145,9 @@ def _blocked(tmp_path):
         (["--uncertainty", "magic"], "choose aleatoric"),
         (["--online-steps", "-5"], "--online-steps is -5"),
         (["--source", "hdf5:none.hdf5"], "no dataset file at none.hdf5"),
-        (["--task", "pen-human-v1"], "Adroit hand"),
+        (["--task", "pen-human-v1"], "human data cannot be made here"),
+        (["--env-id", "Pendulum-v1"], "when does an episode end"),
+        (["--env-id", "Pendulum-v1", "--termination", "never"], "a task of your own"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, argv, message):

@@ -22,10 +22,14 @@ def simulate_pairs(env, observations, actions, device="cpu") -> TruePairs:
     """The true next states of observations [N, O], actions [N, A], tensors or arrays.
 
     The state is set from the observation (``state_from_observation``), and the pair keeps the observation of the
-    state that was set. Pairs on which the simulator itself breaks down are left out.
+    state that was set. Pairs on which the simulator itself breaks down are left out; all of them, where the
+    environment has no true dynamics to ask.
     """
     observations, actions = np.asarray(observations, np.float64), np.asarray(actions, np.float64)
-    next_observations, _, _ = env.simulate(*env.state_from_observation(observations), actions)
+    if env.has_oracle:
+        next_observations, _, _ = env.simulate(**env.state_from_observation(observations), action=actions)
+    else:
+        next_observations = np.full_like(observations, np.nan)
     whole = np.isfinite(next_observations).all(1) & (abs(next_observations) < 1e6).all(1)
     columns = (observations, actions, next_observations)
     return TruePairs(*(torch.as_tensor(c[whole], dtype=torch.float32, device=device) for c in columns))

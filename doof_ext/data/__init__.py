@@ -1,4 +1,4 @@
-"""Where transitions come from: D4RL's files, the d4rl package, or a recipe dataset made here."""
+"""Where transitions come from: D4RL's files, the d4rl package, Minari, or a recipe dataset made here."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ __all__ = ["LoadedDataset", "check_source", "load"]
 
 @dataclass
 class LoadedDataset:
-    """A dataset with its provenance: ``source`` is d4rl, hdf5 or recipe; ``id`` names it within the source."""
+    """A dataset with its provenance: ``source`` is d4rl, hdf5, minari or recipe; ``id`` names it within the source."""
 
     dataset: "Dataset"  # noqa: F821 - doof_ext.data.dataset.Dataset, imported where h5py is needed
     source: str
@@ -18,64 +18,71 @@ class LoadedDataset:
 
 
 def check_source(source: str) -> None:
-    """Raises UserError unless ``source`` is auto, d4rl, recipe or hdf5:FILE."""
-    if source not in ("auto", "d4rl", "recipe") and not source.startswith("hdf5:"):
-        raise UserError(f"unknown source {source!r}; choose auto, d4rl, hdf5:FILE or recipe")
+    """Raises UserError unless ``source`` is auto, d4rl, recipe, hdf5:FILE or minari:ID."""
+    kind, _, name = source.partition(":")
+    if not (source in ("auto", "d4rl", "recipe") or (kind in ("hdf5", "minari") and name)):
+        raise UserError(f"unknown source {source!r}; choose auto, d4rl, hdf5:FILE, minari:ID or recipe")
 
 
-def _d4rl_file(task):
-    """Where D4RL's file of the task is, or None. The package caches it as hopper_medium-v2.hdf5."""
-    folder = os.environ.get("D4RL_DATASET_DIR") or os.path.join(os.path.expanduser("~"), ".d4rl", "datasets")
-    stem, version = task.rsplit("-", 1)
-    for name in (f"{stem.replace('-', '_')}-{version}.hdf5", f"{task}.hdf5"):
-        if os.path.isfile(os.path.join(folder, name)):
-            return os.path.join(folder, name)
-    return None
-
-
-def _from_package(task):
-    """The dataset as the d4rl package gives it, or None where it or its environment cannot be had."""
-    from doof_ext.tasks.d4rl_package import read_d4rl_package
-
-    columns = read_d4rl_package(task)
-    if columns is None:
-        return None
-    from doof_ext.data.dataset import dataset_from_columns
-    from doof_ext.tasks import get_spec
-
-    return dataset_from_columns(f"d4rl:{task}", columns, spec=get_spec(task))
-
-
-def load(source: str, task: str, steps: int | None = None, seed: int = 0) -> LoadedDataset:
+def load(source: str, spec, steps: int | None = None, seed: int = 0, download: bool = False) -> LoadedDataset:
     """The task's dataset from ``source``.
 
     ``auto`` takes D4RL's file ($D4RL_DATASET_DIR or ~/.d4rl/datasets), else the d4rl package, else the recipe.
-    ``steps`` shortens a recipe. Raises UserError where the source has none.
+
+    Args: the source; the task's spec; steps that shorten a recipe; the recipe's seed; whether to download D4RL's file
+    where it is not on this machine. Raises: UserError where the source has none, and for a file that is unusable.
     """
-    from doof_ext.data.dataset import read_dataset
-    from doof_ext.tasks import get_spec
+    from doof_ext.data.dataset import dataset_from_columns, read_dataset
 
     check_source(source)
-    spec = get_spec(task)
-    if source.startswith("hdf5:"):
-        path = source.removeprefix("hdf5:")
-        dataset = read_dataset(path, spec)
-        return _labelled(dataset, "hdf5", os.path.basename(path))
-    if source in ("auto", "d4rl"):
-        path = _d4rl_file(task)
-        if path is not None:
-            return _labelled(read_dataset(path, spec), "d4rl", os.path.basename(path))
-        packaged = _from_package(task)
-        if packaged is not None:
-            return _labelled(packaged, "d4rl", f"package:{task}")
-        if source == "d4rl":
-            raise UserError(
-                f"no D4RL file for {task} in $D4RL_DATASET_DIR or ~/.d4rl/datasets, and no d4rl package; "
-                "put the file there or use --source recipe"
-            )
-    from doof_ext.data.recipe import load_recipe
+    kind, _, name = source.partition(":")
+    if kind == "hdf5":
+        return _labelled(read_dataset(name, spec), "hdf5", os.path.basename(name))
+    if kind == "minari":
+        from doof_ext.data.minari_source import read_minari
 
-    return LoadedDataset(load_recipe(task, steps, seed), "recipe", task)
+        return _labelled(dataset_from_columns(f"minari:{name}", *read_minari(name), spec), "minari", name)
+    if source in ("auto", "d4rl"):
+        found = _from_d4rl(spec, download)
+        if found is not None:
+            return found
+    from doof_ext.data.recipe import has_recipe, load_recipe
+
+    if source == "d4rl" or not has_recipe(spec):
+        raise UserError(_where_from(spec))
+    return _labelled(load_recipe(spec, steps, seed), "recipe", spec.name)
+
+
+def _from_d4rl(spec, download):
+    """D4RL's file or what its package gives; None where there is neither."""
+    from doof_ext.data import download as d4rl_files
+    from doof_ext.data.dataset import dataset_from_columns, read_dataset
+    from doof_ext.tasks.d4rl_package import read_d4rl_package
+
+    path = d4rl_files.local_file(spec)
+    if path is None and download:
+        path = d4rl_files.download(spec)
+    if path is not None:
+        return _labelled(read_dataset(path, spec), "d4rl", os.path.basename(path))
+    columns = read_d4rl_package(spec.name) if d4rl_files.url(spec) else None
+    if columns is None:
+        return None
+    return _labelled(dataset_from_columns(f"d4rl:{spec.name}", columns, spec=spec), "d4rl", f"package:{spec.name}")
+
+
+def _where_from(spec):
+    from doof_ext.data import download as d4rl_files
+    from doof_ext.data.recipe import has_recipe
+
+    if d4rl_files.url(spec) is None:
+        return f"{spec.name} is a task of your own: give its data with --source hdf5:FILE or --source minari:ID"
+    if has_recipe(spec):
+        other = "or take --source recipe"
+    else:
+        other = f"or take --source minari:D4RL/{spec.domain}/{spec.quality}-v2; {spec.quality} data cannot be made here"
+    return (
+        f"no D4RL file for {spec.name}: --download fetches {d4rl_files.url(spec)} into {d4rl_files.folder()}, {other}"
+    )
 
 
 def _labelled(dataset, source, name):

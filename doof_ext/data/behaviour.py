@@ -5,6 +5,7 @@ framework's, and the workers need not import one.
 """
 
 import json
+import types
 from importlib import resources
 
 import numpy as np
@@ -44,12 +45,19 @@ class Behaviour:
         return cls(weights, {"behaviour": "randomly initialised policy"})
 
     @classmethod
-    def shipped(cls, name):
-        """A policy that comes with the package, such as ``hopper-medium``; made by run_example/train_behaviour.py."""
+    def shipped(cls, name) -> list["Behaviour"]:
+        """The policies of a file that comes with the package, such as ``hopper-medium``, oldest first.
+
+        The files are made by run_example/train_behaviour.py; arrays of one dimension more hold several policies.
+        """
         resource = resources.files("doof_ext.data") / "behaviours" / f"{name}.safetensors"
         with resources.as_file(resource) as path, safe_open(path, framework="numpy") as file:
             metadata = json.loads(file.metadata()["behaviour"])
-            return cls({key: file.get_tensor(key) for key in list(file.keys())}, metadata)
+            weights = {key: file.get_tensor(key) for key in list(file.keys())}
+        if weights["mean.bias"].ndim == 1:
+            return [cls(weights, metadata)]
+        several = range(len(weights["mean.bias"]))
+        return [cls({key: stack[index] for key, stack in weights.items()}, metadata) for index in several]
 
     def act(self, observation, rng):
         """observation [O] → a sampled action [A] float32 in (-1, 1)."""
@@ -60,3 +68,16 @@ class Behaviour:
         log_std = np.clip(self._log_std[0] @ x + self._log_std[1], *LOG_STD_BOUNDS)
         noise = rng.standard_normal(len(mean), dtype=np.float32)
         return np.tanh(mean + np.exp(log_std) * noise).astype(np.float32)
+
+
+class UniformBehaviour:
+    """Actions uniform between ``low`` [A] and ``high`` [A], whatever is observed."""
+
+    metadata = types.MappingProxyType({"behaviour": "uniform random actions"})
+
+    def __init__(self, low, high):
+        self._low, self._high = low, high
+
+    def act(self, observation, rng):
+        """observation [O] → an action [A] float32."""
+        return rng.uniform(self._low, self._high).astype(np.float32)

@@ -1,5 +1,6 @@
 """D4RL's dataset: the in-memory form, and its HDF5 file (contract 3)."""
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass, field
@@ -7,10 +8,15 @@ from dataclasses import dataclass, field
 import h5py
 import numpy as np
 
+from doof_ext.data import episodes
 from doof_ext.errors import UserError
 
 LARGEST = 1e15  # beyond it a square leaves float32
+STATES = ("qpos", "qvel", "desired_orien")  # what a simulator's state may consist of
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
+_FLOATS = ("observations", "actions", "next_observations", "rewards")
+_FLAGS = ("terminals", "timeouts")
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass
@@ -26,8 +32,7 @@ class Dataset:
     rewards: np.ndarray  # [N] float32
     terminals: np.ndarray  # [N] bool
     timeouts: np.ndarray  # [N] bool
-    qpos: np.ndarray | None = None  # [N, nq] float64, the simulator's state before the step
-    qvel: np.ndarray | None = None  # [N, nv] float64
+    states: dict = field(default_factory=dict)  # the simulator's before the step: qpos [N, nq], qvel [N, nv], … float64
     metadata: dict = field(default_factory=dict)  # strings and numbers: how the data came to be
 
     def __len__(self):
@@ -50,12 +55,31 @@ class Dataset:
         """A digest of the transitions, whatever file they came from."""
         digest = hashlib.sha256()
         for name, column in self.transitions().items():
-            digest.update(name.encode() + np.ascontiguousarray(column).tobytes())
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(column))
         return digest.hexdigest()
 
 
+def concatenate(first: Dataset | None, second: Dataset) -> Dataset:
+    """The steps of both in order, with the second's metadata."""
+    if first is None:
+        return second
+    columns = {n: np.concatenate([getattr(first, n), getattr(second, n)]) for n in (*_FLOATS, *_FLAGS)}
+    states = {name: np.concatenate([first.states[name], state]) for name, state in second.states.items()}
+    return Dataset(**columns, states=states, metadata=second.metadata)
+
+
+def first_steps(dataset: Dataset, steps: int | None) -> Dataset:
+    """The first ``steps`` steps; the episode that is cut there ends in a timeout. All of them for None."""
+    if steps is None or steps >= len(dataset):
+        return dataset
+    columns = {name: getattr(dataset, name)[:steps].copy() for name in (*_FLOATS, *_FLAGS)}
+    columns["timeouts"][-1] = not columns["terminals"][-1]
+    return Dataset(**columns, states={n: s[:steps] for n, s in dataset.states.items()}, metadata=dataset.metadata)
+
+
 def read_dataset(path, spec=None) -> Dataset:
-    """Reads a D4RL HDF5 file.
+    """Reads a D4RL HDF5 file, each column once and straight into its place.
 
     Args: the file; the task's spec, to check the dimensions against, or None.
     Raises: UserError, one line, for a file that is missing, truncated, wrongly shaped or holds NaN or infinity.
@@ -67,14 +91,24 @@ def read_dataset(path, spec=None) -> Dataset:
             missing = [name for name in _REQUIRED if name not in file]
             if missing:
                 raise UserError(f"{path}: no {', '.join(missing)}; a D4RL file has {', '.join(_REQUIRED)}")
-            columns = {name: file[name][()] for name in (*_REQUIRED, "next_observations", "timeouts") if name in file}
-            states = {name: file[f"infos/{name}"][()] for name in ("qpos", "qvel") if f"infos/{name}" in file}
+            names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
+            columns = {name: _read_column(path, name, file[name]) for name in names if name in file}
             metadata = _read_metadata(file)
-    except (OSError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a whole HDF5 file ({_first_line(error)}); fetch or make it again") from error
-    return dataset_from_columns(
-        path, columns | {f"infos/{name}": state for name, state in states.items()}, metadata, spec
-    )
+    return dataset_from_columns(path, columns, metadata, spec)
+
+
+def _read_column(path, name, item):
+    if not isinstance(item, h5py.Dataset) or item.shape is None:
+        raise UserError(f"{path}: {name} is not an array; expected one row per transition")
+    kind = item.dtype.kind
+    if kind not in "fiub":
+        raise UserError(f"{path}: {name} holds {item.dtype}, not numbers")
+    column = np.empty(item.shape, np.float32 if name in _FLOATS else item.dtype)
+    if column.size:
+        item.read_direct(column)
+    return column
 
 
 def _first_line(error):
@@ -94,30 +128,38 @@ def _read_metadata(file):
 def dataset_from_columns(label, columns, metadata=None, spec=None) -> Dataset:
     """A checked dataset from D4RL's arrays by name; ``label`` names their origin in errors.
 
+    Rewards and flags may be [N] or [N, 1]. Timeouts that are absent are told from next observations that are not the
+    next row's observation; next observations that are absent are the next row's, where timeouts tell the episodes
+    apart (``metadata["reconstructed"]`` then says what was left out).
+
     Raises: UserError for arrays that are missing, empty, of a wrong shape, not numbers, or not finite.
     """
-    names = (*_REQUIRED, "next_observations", "timeouts", "infos/qpos", "infos/qvel")
+    names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
     columns = {name: columns[name] for name in names if name in columns}
+    for name in ("rewards", *_FLAGS):
+        if np.ndim(columns.get(name)) == 2 and columns[name].shape[1] == 1:
+            columns[name] = columns[name][:, 0]
     count = len(columns["rewards"]) if np.ndim(columns["rewards"]) else 0
     if count == 0:
         raise UserError(f"{label}: no transitions in it")
-    if "next_observations" not in columns:
-        raise UserError(f"{label}: no next_observations; record them, they are what the dynamics model learns")
-    columns.setdefault("timeouts", np.zeros(count, dtype=bool))
     obs_dim, action_dim = (spec.obs_dim, spec.action_dim) if spec else (None, None)
-    matrices = {
-        "observations": obs_dim, "actions": action_dim, "next_observations": obs_dim,
-        "infos/qpos": None, "infos/qvel": None,
-    }  # fmt: skip
+    widths = {"observations": obs_dim, "actions": action_dim, "next_observations": obs_dim}
     for name, column in columns.items():
-        _check(label, name, column, count, name in matrices, matrices.get(name))
+        _check(label, name, column, count, name in widths or name.startswith("infos/"), widths.get(name))
+    for name in _FLAGS:
+        if name in columns:
+            columns[name] = columns[name].astype(bool, copy=False)
+    metadata = dict(metadata or {})
+    if "next_observations" not in columns:
+        columns, metadata["reconstructed"] = episodes.reconstruct_next_observations(label, columns)
     if columns["observations"].shape != columns["next_observations"].shape:
         raise UserError(f"{label}: observations and next_observations differ in shape")
-    floats = ("observations", "actions", "next_observations", "rewards")
+    if "timeouts" not in columns:
+        columns["timeouts"] = episodes.infer_timeouts(columns)
     return Dataset(
-        **{name: np.ascontiguousarray(columns[name], dtype=np.float32) for name in floats},
-        terminals=columns["terminals"].astype(bool), timeouts=columns["timeouts"].astype(bool),
-        qpos=columns.get("infos/qpos"), qvel=columns.get("infos/qvel"), metadata=dict(metadata or {}),
+        **{name: np.ascontiguousarray(columns[name], dtype=np.float32) for name in _FLOATS},
+        terminals=columns["terminals"], timeouts=columns["timeouts"] & ~columns["terminals"],
+        states={name: columns[f"infos/{name}"] for name in STATES if f"infos/{name}" in columns}, metadata=metadata,
     )  # fmt: skip
 
 
@@ -129,30 +171,38 @@ def _check(path, name, column, count, is_matrix, width):
     expected = f"[{count}, {width or '·'}]" if is_matrix else f"[{count}]"
     if column.ndim != 1 + is_matrix or len(column) != count or (width and column.shape[1] != width):
         raise UserError(f"{path}: {name} has shape {list(column.shape)}; expected {expected}: a file of another task?")
-    bad = np.flatnonzero(~(abs(column) < LARGEST).reshape(count, -1).all(1))
-    if len(bad):
+    bad = [start + row for start in range(0, count, _ROWS_AT_ONCE) for row in _unusable(column[start:][:_ROWS_AT_ONCE])]
+    if bad:
         rows = f"{len(bad)} of {count} rows, first in row {bad[0]}"
         raise UserError(f"{path}: {name} is NaN, infinite or beyond {LARGEST:g} in {rows}")
 
 
+def _unusable(rows):
+    return np.flatnonzero(~(abs(rows) < LARGEST).reshape(len(rows), -1).all(1))
+
+
 def write_dataset(path, dataset: Dataset) -> None:
-    """Writes a D4RL HDF5 file; the final name appears only once the file is whole."""
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    """Writes a D4RL HDF5 file; the final name appears only once the file is whole.
+
+    Raises: UserError where it cannot be written (a full disk, a folder without permission); nothing is left behind.
+    """
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with h5py.File(temporary, "w") as file:
-            for name in ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts"):
+            for name in (*_FLOATS, *_FLAGS):
                 column = getattr(dataset, name)
                 file.create_dataset(name, data=column, **_compression(column))
-            for name in ("qpos", "qvel"):
-                state = getattr(dataset, name)
-                if state is not None:
-                    file.create_dataset(f"infos/{name}", data=state, **_compression(state))
+            for name, state in dataset.states.items():
+                file.create_dataset(f"infos/{name}", data=state)
             for name, value in dataset.metadata.items():
                 file.create_dataset(f"metadata/{name}", data=value)
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # HDF5 gives a failed flush as RuntimeError
+        reason = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else _first_line(error)
+        raise UserError(f"{path} cannot be written ({reason}); make room or choose another place") from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

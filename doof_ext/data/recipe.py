@@ -1,49 +1,68 @@
 """Recipe datasets: made here, after D4RL's own recipe, in D4RL's physics. Never to be called D4RL's data.
 
-Steps are recorded in streams of at most STREAM_STEPS, each with an environment and generators seeded from
-(recipe, seed, stream), so that the data depend on those alone and not on how many processes made them.
+A recipe is a list of behaviours that share the steps equally. Steps are recorded in streams of at most STREAM_STEPS,
+each with an environment and generators seeded from (recipe, seed, stream), so that the data depend on those alone and
+not on how many processes made them.
 """
 
 import multiprocessing
 import os
+import sys
 import zlib
 
 import numpy as np
 from tqdm import tqdm
 
-from doof_ext.data.behaviour import Behaviour
+from doof_ext.data.behaviour import Behaviour, UniformBehaviour
 from doof_ext.data.dataset import Dataset, read_dataset, write_dataset
 from doof_ext.errors import UserError
-from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks import TaskSpec, make_env
 
 STREAM_STEPS = 10_000
-VERSION = 1  # part of a cached file's name; counts changes of what a recipe yields
-SHIPPED = {"hopper-medium-v2": "hopper-medium"}
-RANDOM = ("hopper-random-v2",)
+VERSION = 2  # part of a cached file's name; counts changes of what a recipe yields
+_SHIPPED = {  # the files in data/behaviours that a quality is made of, after the domain's name
+    "medium": ("medium",),
+    "medium-replay": ("replay",),
+    "medium-expert": ("medium", "best"),
+}
+_DOMAINS = ("hopper", "halfcheetah", "walker2d")
 
 
-def has_recipe(task: str) -> bool:
+def has_recipe(spec: TaskSpec) -> bool:
     """Whether the task's dataset can be made here."""
-    return task in SHIPPED or task in RANDOM
+    return spec.domain in _DOMAINS and (spec.quality == "random" or spec.quality in _SHIPPED)
 
 
-def load_recipe(task: str, steps: int | None = None, seed: int = 0, processes: int | None = None) -> Dataset:
+def behaviours(spec: TaskSpec, seed: int) -> list[Behaviour]:
+    """The policies that the task's recipe is recorded with, oldest first, each for an equal share of the steps."""
+    if spec.quality == "random":
+        return [Behaviour.random(spec.obs_dim, spec.action_dim, _rng(spec, seed))]
+    return [policy for kind in _SHIPPED[spec.quality] for policy in Behaviour.shipped(f"{spec.domain}-{kind}")]
+
+
+def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, processes: int | None = None) -> Dataset:
     """The task's recipe dataset, from the cache or made now.
 
-    Args: the task; number of steps, by default those of D4RL's file; seed; processes, by default one per core.
+    Args: the task's spec; number of steps, by default those of D4RL's file; seed; processes, by default one per core.
     Raises: UserError where there is no recipe for the task.
     """
-    if not has_recipe(task):
-        raise UserError(f"no recipe for {task}; there is one for {', '.join([*RANDOM, *SHIPPED])}")
-    steps = steps or get_spec(task).dataset_steps
-    path = _cache_path(task, steps, seed)
+    if not has_recipe(spec):
+        raise UserError(
+            f"no recipe for {spec.name}: only the random, medium, medium-replay and medium-expert datasets of "
+            f"{', '.join(_DOMAINS)} can be made here"
+        )
+    steps = steps or spec.dataset_steps
+    path = _cache_path(spec.name, steps, seed)
     if os.path.exists(path):
-        return read_dataset(path, get_spec(task))
+        try:
+            return read_dataset(path, spec)
+        except UserError as error:
+            print(f"{error}; making it again", file=sys.stderr)
     try:  # before the work, not after it
         os.makedirs(os.path.dirname(path), exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror}); set DOOF_DATA_DIR to another folder") from error
-    dataset = generate(task, steps, seed, processes)
+    dataset = generate(spec, steps, seed, processes)
     write_dataset(path, dataset)
     return dataset
 
@@ -53,21 +72,46 @@ def _cache_path(task, steps, seed):
     return os.path.join(root, f"recipe-{task}-{steps}-seed{seed}-r{VERSION}.hdf5")
 
 
-def generate(task: str, steps: int, seed: int, processes: int | None = None) -> Dataset:
-    """Records ``steps`` steps of the recipe's behaviour, on all cores."""
-    lengths = [min(STREAM_STEPS, steps - start) for start in range(0, steps, STREAM_STEPS)]
-    jobs = [(task, seed, stream, length) for stream, length in enumerate(lengths)]
+def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
+    """Records ``steps`` steps of the recipe's behaviours, on all cores."""
+    policies = behaviours(spec, seed)
+    metadata = {
+        "recipe": spec.name, "task": spec.name, "physics": "d4rl", "seed": seed, "recipe_version": VERSION,
+        "behaviour": " + ".join(dict.fromkeys(str(policy.metadata["behaviour"]) for policy in policies)),
+    }  # fmt: skip
+    return _record(spec, policies, steps, seed, processes, metadata)
+
+
+def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
+    """Records ``steps`` steps of uniform random actions in the task's environment, whatever the task."""
+    env = make_env(spec)
+    behaviour = UniformBehaviour(env.action_space.low, env.action_space.high)
+    metadata = {
+        "recipe": f"{spec.name} with uniform random actions", "task": spec.name, "physics": env.physics, "seed": seed,
+        "behaviour": str(behaviour.metadata["behaviour"]), "recipe_version": VERSION,
+    }  # fmt: skip
+    env.close()
+    return _record(spec, [behaviour], steps, seed, processes, metadata)
+
+
+def _record(spec, policies, steps, seed, processes, metadata):
+    jobs = []
+    for policy, share in zip(policies, np.diff(np.linspace(0, steps, len(policies) + 1).astype(int)), strict=True):
+        for start in range(0, share, STREAM_STEPS):
+            jobs.append((spec, policy, seed, len(jobs), min(STREAM_STEPS, share - start)))
     processes = min(processes or len(os.sched_getaffinity(0)), len(jobs))
-    bar = tqdm(total=steps, desc=f"recipe data {task}", unit="step", disable=None)
+    columns, filled = {}, 0
+    bar = tqdm(total=steps, desc=f"recording {metadata['recipe']}", unit="step", disable=None)
     with bar, multiprocessing.get_context("spawn").Pool(processes) if processes > 1 else _InProcess() as pool:
-        streams = []
-        for columns in pool.imap(_record_stream, jobs):
-            streams.append(columns)
-            bar.update(len(columns["rewards"]))
-    columns = {name: np.concatenate([stream[name] for stream in streams]) for name in streams[0]}
-    behaviour = _behaviour(task, seed).metadata
-    metadata = {"recipe": task, "physics": "d4rl", "seed": seed, "recipe_version": VERSION}
-    return Dataset(**columns, metadata=metadata | {"behaviour": str(behaviour["behaviour"])})
+        for stream in pool.imap(_record_stream, jobs):
+            count = len(stream["rewards"])
+            for name, rows in stream.items():
+                whole = columns.setdefault(name, np.empty((steps, *rows.shape[1:]), rows.dtype))
+                whole[filled : filled + count] = rows
+            filled += count
+            bar.update(count)
+    states = {name: columns.pop(name) for name in list(columns) if name not in _STEP}
+    return Dataset(**columns, states=states, metadata=metadata)
 
 
 class _InProcess:
@@ -82,35 +126,29 @@ class _InProcess:
         return None
 
 
-def _rng(task, seed, *purpose):
-    return np.random.default_rng([zlib.crc32(task.encode()), seed, *purpose])
+def _rng(spec, seed, *purpose):
+    return np.random.default_rng([zlib.crc32(spec.name.encode()), seed, *purpose])
 
 
-def _behaviour(task, seed):
-    if task in SHIPPED:
-        return Behaviour.shipped(SHIPPED[task])
-    spec = get_spec(task)
-    return Behaviour.random(spec.obs_dim, spec.action_dim, _rng(task, seed))
+_STEP = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
 
 
 def _record_stream(job):
-    task, seed, stream, length = job
-    rng = _rng(task, seed, 1, stream)
-    env = make_env(task, seed=int(rng.integers(2**31)))
-    behaviour = _behaviour(task, seed)
-    names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "qpos", "qvel")
-    columns = {name: [] for name in names}
+    spec, behaviour, seed, stream, length = job
+    rng = _rng(spec, seed, 1, stream)
+    env = make_env(spec, seed=int(rng.integers(2**31)))
+    columns = {name: [] for name in (*_STEP, *env.state())}
     observation = env.reset()
     for step in range(length):
-        qpos, qvel = env.state()
+        state = env.state()
         action = behaviour.act(observation, rng)
         next_observation, reward, done, info = env.step(action)
         terminal = done and not info["TimeLimit.truncated"]
         timeout = not terminal and (done or step == length - 1)  # the end of a stream cuts its last episode
-        row = (observation, action, next_observation, reward, terminal, timeout, qpos, qvel)
-        for name, value in zip(names, row, strict=True):
-            columns[name].append(value)
+        row = (observation, action, next_observation, reward, terminal, timeout, *state.values())
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(value)
         observation = env.reset() if done else next_observation
     env.close()
-    dtypes = {"terminals": bool, "timeouts": bool, "qpos": np.float64, "qvel": np.float64}
+    dtypes = {"terminals": bool, "timeouts": bool} | dict.fromkeys(state, np.float64)
     return {name: np.array(values, dtype=dtypes.get(name, np.float32)) for name, values in columns.items()}

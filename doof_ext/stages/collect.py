@@ -22,14 +22,14 @@ class OnlineCollector:
         env, space = self.env, self.env.action_space
         records, episode_return, obs = [], 0.0, env.reset()
         for step in range(steps):
-            qpos, qvel = env.state()
+            state = env.state()
             action = self.policy.select_action(np.asarray(obs).reshape(1, -1), self.deterministic).flatten()
             if not (np.isfinite(action).all() and (action >= space.low).all() and (action <= space.high).all()):
                 raise DivergenceError(f"action {action} does not fit the action space; step {step} was not taken")
             next_obs, reward, done, info = env.step(action)
             terminal = done and not info["TimeLimit.truncated"]
             timeout = not terminal and (done or step == steps - 1)
-            records.append((obs, action, next_obs, reward, terminal, timeout, qpos, qvel))
+            records.append((obs, action, next_obs, reward, terminal, timeout, *state.values()))
             episode_return += reward
             if on_step is not None:
                 on_step(episode_return if done else None)
@@ -38,7 +38,8 @@ class OnlineCollector:
             obs = env.reset() if done and step < steps - 1 else next_obs
         columns = [np.array(column) for column in zip(*records, strict=True)]
         obss, actions, next_obss, rewards = (column.astype(np.float32) for column in columns[:4])
-        return Dataset(obss, actions, next_obss, rewards, *columns[4:])
+        states = dict(zip(state, columns[6:], strict=True))
+        return Dataset(obss, actions, next_obss, rewards, *columns[4:6], states=states)
 
 
 def collect(config, policy, env, logger) -> Dataset:
@@ -56,12 +57,3 @@ def collect(config, policy, env, logger) -> Dataset:
     logger.log(f"3 collect: {len(dataset)} environment steps in {ends} episodes")
     dataset.metadata = {"task": config.task, "physics": env.physics, "seed": config.seed, "collected_by": "doof_ext"}
     return dataset
-
-
-def concatenate(first: Dataset | None, second: Dataset) -> Dataset:
-    """The steps of two rounds as one D_on, in order."""
-    if first is None:
-        return second
-    names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "qpos", "qvel")
-    columns = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
-    return Dataset(**columns, metadata=second.metadata)

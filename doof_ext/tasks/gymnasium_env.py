@@ -1,57 +1,32 @@
-"""Gymnasium's MuJoCo environments in the world that generated D4RL, speaking the kit trainer's protocol.
+"""Any Gymnasium environment with box spaces, speaking the protocol of the kit's trainer."""
 
-MuJoCo after 2.1 computes other masses and inertias for capsules, so Gymnasium's bodies are 2-8 % heavier than those
-that D4RL's datasets come from. ``physics="d4rl"`` writes MuJoCo 2.1's values (``mujoco21_bodies.npz``) into the model.
-"""
-
+import dataclasses
 import warnings
-from importlib import resources
 
 import gymnasium
-import mujoco
 import numpy as np
 
+from doof_ext.errors import UserError
 from doof_ext.tasks.specs import TaskSpec
-
-_RESETS = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{quantity}")) for quantity in ("POS", "VEL", "ACC"))
-_BODY_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
-
-
-def _make_gymnasium(spec: TaskSpec, physics: str) -> gymnasium.Env:
-    with warnings.catch_warnings():
-        # Gymnasium asks for -v5; its rewards and observations differ from the -v2 that D4RL recorded, -v4's do not.
-        warnings.filterwarnings("ignore", message=".*is out of date.*")
-        env = gymnasium.make(spec.env_id, max_episode_steps=spec.max_episode_steps, disable_env_checker=True)
-    if physics == "d4rl":
-        _write_mujoco21_bodies(env.unwrapped.model, spec.domain)
-    return env
-
-
-def _write_mujoco21_bodies(model: mujoco.MjModel, domain: str) -> None:
-    path = resources.files("doof_ext.tasks") / "mujoco21_bodies.npz"
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as bodies:
-        for field in _BODY_FIELDS:
-            getattr(model, field)[:] = bodies[f"{domain}/{field}"]
-    mujoco.mj_setConst(model, mujoco.MjData(model))
 
 
 class GymnasiumTaskEnv:
     """One task's environment in the old gym protocol that the kit's trainer speaks.
 
     ``reset()`` gives an observation [O]; ``step(action)`` gives observation, reward, done, info, where
-    ``info["TimeLimit.truncated"]`` tells a time limit from a terminal state. Observations are float64, as MuJoCo's.
+    ``info["TimeLimit.truncated"]`` tells a time limit from a terminal state. ``spec`` is the task's, completed with
+    the environment's dimensions and action bounds.
     """
 
-    def __init__(self, spec: TaskSpec, seed: int = 0, physics: str = "d4rl"):
-        """Args: the task's spec; the seed of resets and of the action space; ``d4rl`` or ``gymnasium`` physics."""
-        if physics not in ("d4rl", "gymnasium"):
-            raise ValueError(f"physics must be 'd4rl' or 'gymnasium', not {physics!r}")
-        self.spec = spec
-        self.physics = physics
-        self._env = _make_gymnasium(spec, physics)
-        self._simulator = None  # a second world for simulate(), so that a running episode is never disturbed
+    physics = "gymnasium"
+    has_oracle = False  # whether simulate() and state_from_observation() give the true dynamics of an observation
+
+    def __init__(self, spec: TaskSpec, seed: int = 0):
+        """Args: the task's spec; the seed of resets and of the action space. Raises UserError; see make_env."""
+        self._env = make_gymnasium(spec)
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
+        self.spec = _complete(spec, self.observation_space, self.action_space)
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -69,56 +44,46 @@ class GymnasiumTaskEnv:
         """Acts once; returns next observation [O], reward, done, info."""
         observation, reward, terminated, truncated, info = self._env.step(action)
         info["TimeLimit.truncated"] = truncated and not terminated
-        return observation, float(reward), terminated or truncated, info
+        return observation, float(reward), bool(terminated or truncated), info
 
-    def state(self) -> tuple[np.ndarray, np.ndarray]:
-        """The simulator's present qpos [nq] and qvel [nv]."""
-        data = self._env.unwrapped.data
-        return data.qpos.copy(), data.qvel.copy()
-
-    def simulate(self, qpos, qvel, action):
-        """The true dynamics from any state: one environment step, independent of the running episode.
-
-        Args: qpos [nq], qvel [nv], action [A], or a batch of each with a leading [B].
-        Returns: next_obs [O] or [B, O] float64 (NaN where MuJoCo finds the state unstable),
-        reward float or [B], terminal bool or [B].
-        """
-        qpos, qvel, action = np.asarray(qpos), np.asarray(qvel), np.asarray(action)
-        if qpos.ndim == 1:
-            return self._simulate_one(qpos, qvel, action)
-        steps = [self._simulate_one(*row) for row in zip(qpos, qvel, action, strict=True)]
-        next_obs, rewards, terminals = zip(*steps, strict=True)
-        return np.stack(next_obs), np.array(rewards), np.array(terminals)
-
-    def _simulate_one(self, qpos, qvel, action):
-        if self._simulator is None:
-            self._simulator = _make_gymnasium(self.spec, self.physics).unwrapped
-        simulator = self._simulator
-        mujoco.mj_resetData(simulator.model, simulator.data)  # else the solver's warm start remembers the last call
-        simulator.set_state(qpos, qvel)
-        next_obs, reward, terminal, _, _ = simulator.step(action)
-        if any(simulator.data.warning[kind].number for kind in _RESETS):
-            next_obs = np.full_like(next_obs, np.nan)  # MuJoCo gave up and silently reset the state
-        return next_obs, float(reward), bool(terminal)
-
-    def state_from_observation(self, observations):
-        """qpos [..., nq] and qvel [..., nv] of observations [..., O], the unobserved root position x set to 0.
-
-        Exact for HalfCheetah. Hopper's and Walker2d's observations clip velocities at +-10, so that a state whose
-        velocity was beyond comes back with +-10.
-        """
-        observations = np.asarray(observations, dtype=np.float64)
-        model = self._env.unwrapped.model
-        root = np.zeros((*observations.shape[:-1], 1))
-        qpos = np.concatenate([root, observations[..., : model.nq - 1]], axis=-1)
-        return qpos, observations[..., model.nq - 1 :].copy()
+    def state(self) -> dict[str, np.ndarray]:
+        """The simulator's present state, by the names of ``simulate``'s arguments; empty where there is none."""
+        return {}
 
     def get_normalized_score(self, episode_return):
         """D4RL's normalised score of a return, as a fraction."""
         return self.spec.normalized_score(episode_return)
 
     def close(self) -> None:
-        """Frees the simulators."""
+        """Frees the simulator."""
         self._env.close()
-        if self._simulator is not None:
-            self._simulator.close()
+
+
+def make_gymnasium(spec: TaskSpec, **settings) -> gymnasium.Env:
+    """Gymnasium's environment of a spec; raises UserError, one line, where it cannot be made."""
+    if spec.max_episode_steps is not None:
+        settings["max_episode_steps"] = spec.max_episode_steps
+    try:
+        if callable(spec.env_id):
+            env = spec.env_id()
+            return gymnasium.wrappers.TimeLimit(env, spec.max_episode_steps) if spec.max_episode_steps else env
+        with warnings.catch_warnings():
+            # Gymnasium asks for -v5; its rewards and observations differ from the -v2 that D4RL recorded, -v4's do not
+            warnings.filterwarnings("ignore", message=".*is out of date.*")
+            return gymnasium.make(spec.env_id, disable_env_checker=True, **settings)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise UserError(f"{spec.name}: {spec.env_id!r} cannot be made ({' '.join(str(error).split())})") from error
+
+
+def _complete(spec, observation_space, action_space):
+    for name, space in (("observations", observation_space), ("actions", action_space)):
+        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+            raise UserError(f"{spec.name}: {name} are {space}; DOOF needs a Box with one dimension")
+    if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
+        raise UserError(
+            f"{spec.name}: actions are {action_space}; DOOF needs bounds, see gymnasium.wrappers.RescaleAction"
+        )
+    return dataclasses.replace(
+        spec, obs_dim=observation_space.shape[0], action_dim=action_space.shape[0],
+        action_low=tuple(map(float, action_space.low)), action_high=tuple(map(float, action_space.high)),
+    )  # fmt: skip

@@ -1,9 +1,14 @@
-"""The paper's eleven tasks: its Tables 4 and 5, and D4RL's reference returns.
+"""Tasks: the paper's eleven (its Tables 4 and 5, D4RL's reference returns), and how to add your own.
 
 Nothing here imports a simulator or a learning library, so that ``--help`` and argument checks are instant.
 """
 
 import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from doof_ext.errors import UserError
@@ -13,22 +18,27 @@ from doof_ext.errors import UserError
 class TaskSpec:
     """What DOOF must know of a task before it sees a transition.
 
-    Scores are normalised as D4RL does: ``(return - ref_min_score) / (ref_max_score - ref_min_score)``.
+    A task of your own needs ``name``, ``env_id`` and ``termination``; the rest has defaults. Scores are normalised as
+    D4RL does: ``(return - ref_min_score) / (ref_max_score - ref_min_score)``, times 100 where they are shown; without
+    reference returns the score shown is the return itself.
     """
 
     name: str
-    paper_name: str  # the abbreviation of the paper's tables, such as HP-m
-    domain: str  # names the environment's physics and its termination rule
-    quality: str  # which behaviour made the dataset: random, medium, medium-replay, cloned, human
-    env_id: str  # Gymnasium's id
-    obs_dim: int
-    action_dim: int
-    max_episode_steps: int
-    ref_min_score: float  # return of D4RL's random policy
-    ref_max_score: float  # return of D4RL's expert
-    rollout_length: int  # Table 5
-    penalty_coef: float  # Table 5, lambda_off
-    dataset_steps: int  # transitions in D4RL's own file
+    env_id: str | Callable  # Gymnasium's id ("package.module:Id-v0" imports the module), or what makes the environment
+    termination: str | Callable | None = None  # see termination_rule(); D4RL's domains have their own
+    max_episode_steps: int | None = None  # time limit; as registered with Gymnasium by default
+    ref_min_score: float = 0.0  # return of D4RL's random policy
+    ref_max_score: float = 100.0  # return of D4RL's expert
+    rollout_length: int = 1  # Table 5; by default the kit's
+    penalty_coef: float = 2.5  # Table 5, lambda_off; by default the kit's
+    domain: str = ""  # D4RL's: names the environment's physics and its termination rule
+    paper_name: str = ""  # the abbreviation of the paper's tables, such as HP-m
+    quality: str = ""  # which behaviour made the dataset: random, medium, medium-replay, cloned, human
+    dataset_steps: int | None = None  # transitions in D4RL's own file
+    obs_dim: int | None = None  # read off the environment where None
+    action_dim: int | None = None
+    action_low: tuple[float, ...] | None = None  # bounds of an action, each dimension's; -1 and 1 where None
+    action_high: tuple[float, ...] | None = None
     actor_lr: float = 1e-4  # Table 4
     critic_lr: float = 3e-4  # Table 4
     dynamics_lr: float = 1e-3  # Table 4
@@ -86,10 +96,14 @@ _add("WK-m", "medium", "v2", 5, 0.5, 1_000_000, _WALKER2D)
 _add("WK-mr", "medium-replay", "v2", 1, 2.5, 302_000, _WALKER2D)
 _add("P-c", "cloned", "v1", 1, 2.5, 500_000, _PEN)
 _add("P-h", "human", "v1", 1, 0.5, 5_000, _PEN)
+# Not in Table 5 (Figure 5 measures the dynamics distance on HC-me): the kit's suggested settings.
+_add("HC-me", "medium-expert", "v2", 5, 2.5, 2_000_000, _HALFCHEETAH)
+_add("HP-me", "medium-expert", "v2", 5, 5.0, 2_000_000, _HOPPER)
+_add("WK-me", "medium-expert", "v2", 1, 2.5, 2_000_000, _WALKER2D)
 
 
 def task_names() -> list[str]:
-    """The names of all known tasks, in the order of the paper's Table 5."""
+    """The names of all known tasks: those of the paper's Table 5 in its order, then all others."""
     return list(_SPECS)
 
 
@@ -98,4 +112,66 @@ def get_spec(task: str) -> TaskSpec:
     if task in _SPECS:
         return _SPECS[task]
     near = difflib.get_close_matches(task, _SPECS, n=3, cutoff=0.4) or list(_SPECS)
-    raise UserError(f"unknown task {task!r}; did you mean {', '.join(near)}?")
+    raise UserError(f"unknown task {task!r}; did you mean {', '.join(near)}? Your own: --env-id, or tasks.register()")
+
+
+def register(spec: TaskSpec) -> TaskSpec:
+    """Makes a task of your own known by its name, to ``get_spec``, ``make_env`` and ``Config(task=...)``.
+
+    Raises: UserError for a name that is taken or unusable as a folder, or a task without a termination rule.
+    """
+    _SPECS[spec.name] = _checked(spec)
+    return spec
+
+
+def name_of_env(env_id: str) -> str:
+    """A task name for a Gymnasium id: ``package:Robot/Arm-v0`` becomes ``package-Robot-Arm-v0``."""
+    return re.sub(r"[^\w.+-]+", "-", env_id).strip("-.") or "own"
+
+
+def spec_of_env(name: str, env_id: str, termination: str | None) -> TaskSpec:
+    """The spec of a Gymnasium environment that no task names (``--env-id``), with the kit's defaults."""
+    return _checked(TaskSpec(name=name, env_id=env_id, termination=termination))
+
+
+def _checked(spec):
+    if not re.fullmatch(r"\w[\w.+-]*", spec.name):
+        raise UserError(f"task name {spec.name!r} names folders; use letters, digits, '-', '_' and '.'")
+    if _SPECS.get(spec.name, spec) != spec:
+        raise UserError(f"there is a task {spec.name!r} already; choose another name")
+    if spec.termination is None and not spec.domain:
+        raise UserError(
+            f"{spec.name}: when does an episode end? Give termination (--termination) as module:function, "
+            "or 'never' where only a time limit ends it"
+        )
+    return spec
+
+
+def termination_rule(spec: TaskSpec):
+    """A task's own termination rule, or None where its domain has one in the kit.
+
+    A rule is ``fn(obs [B, O], act [B, A], next_obs [B, O]) → bool [B, 1]``, written with operators that NumPy arrays
+    and torch tensors share. It is given as a function, as ``module:function`` (the working folder is searched too),
+    or as ``never``. Raises UserError where the function cannot be imported.
+    """
+    if spec.termination is None or callable(spec.termination):
+        return spec.termination
+    if spec.termination == "never":
+        return never
+    module, _, function = spec.termination.partition(":")
+    if not (module and function):
+        raise UserError(f"--termination {spec.termination!r} is neither module:function nor 'never'")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        rule = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--termination {spec.termination!r}: {error}") from error
+    if not callable(rule):
+        raise UserError(f"--termination {spec.termination!r} is not a function")
+    return rule
+
+
+def never(obs, act, next_obs):
+    """The termination rule of a task that only a time limit ends."""
+    return next_obs[:, :1] != next_obs[:, :1]  # NaN alone

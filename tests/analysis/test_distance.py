@@ -46,6 +46,6 @@ def test_a_state_that_mujoco_gives_up_on_is_left_out(env, dataset, tmp_path, mon
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a log file there
     observations = dataset.observations[:3].astype(float)
     observations[1, 0] = 1e11
-    next_obs, _, _ = env.simulate(*env.state_from_observation(observations), dataset.actions[:3])
+    next_obs, _, _ = env.simulate(**env.state_from_observation(observations), action=dataset.actions[:3])
     assert np.isnan(next_obs).all(1).tolist() == [False, True, False]
     assert len(simulate_pairs(env, observations, dataset.actions[:3]).observations) == 2

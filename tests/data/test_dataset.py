@@ -1,5 +1,9 @@
 """The D4RL HDF5 file: round trip, and every way it can be unusable."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -49,14 +53,19 @@ def test_a_recorded_file_has_d4rls_names_and_states(tmp_path, dataset):
         assert file["infos/qpos"].shape == (600, 6) and file["infos/qvel"].shape == (600, 6)
         assert file["rewards"].shape == (600,) and file["terminals"].dtype == bool
         assert file["metadata/recipe"][()] == b"hopper-random-v2"
-    np.testing.assert_array_equal(read_dataset(path, get_spec("hopper-random-v2")).qpos, dataset.qpos)
+    np.testing.assert_array_equal(
+        read_dataset(path, get_spec("hopper-random-v2")).states["qpos"], dataset.states["qpos"]
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["d.hdf5"]
 
 
 def test_d4rls_own_layout_without_timeouts_or_states_is_read(dataset):
     columns = _columns(dataset)
     del columns["timeouts"]
-    assert not dataset_from_columns("file", columns).timeouts.any()
+    columns |= {name: columns[name][:, None] for name in ("rewards", "terminals")}  # D4RL's loader takes these too
+    again = dataset_from_columns("file", columns)
+    np.testing.assert_array_equal(again.timeouts, dataset.timeouts)
+    assert again.rewards.shape == again.terminals.shape == (600,)
 
 
 def test_transitions_keep_every_row_and_tell_terminals_from_timeouts(dataset):
@@ -91,7 +100,7 @@ def test_a_missing_file_is_refused(tmp_path):
         (lambda c: c.update(actions=c["actions"][:, :2]), r"actions has shape \[600, 2\]; expected \[600, 3\]"),
         (lambda c: c.update(actions=c["actions"][:10]), "actions has shape"),
         (lambda c: c.update(observations=c["observations"][0]), "observations has shape"),
-        (lambda c: c.pop("next_observations"), "no next_observations"),
+        (lambda c: (c.pop("next_observations"), c.pop("timeouts")), "neither next_observations nor timeouts"),
         (lambda c: c["rewards"].__setitem__(0, 1e30), "beyond 1e.15"),
         (lambda c: c.update({"infos/qpos": h5py.Empty("f")}), "infos/qpos is not an array"),
         (lambda c: c.update(rewards=c["rewards"].astype("S4")), "not numbers"),
@@ -103,3 +112,53 @@ def test_unusable_columns_are_refused_by_name(dataset, change, message):
     change(columns)
     with pytest.raises(UserError, match=message):
         dataset_from_columns("file", columns, spec=get_spec("hopper-random-v2"))
+
+
+def test_float64_columns_become_float32_and_states_stay(tmp_path, dataset):
+    path = tmp_path / "d.hdf5"
+    with h5py.File(path, "w") as file:
+        for name, column in _columns(dataset).items():
+            file[name] = column.astype(np.float64) if column.dtype == np.float32 else column
+        file["infos/qpos"] = dataset.states["qpos"]
+    again = read_dataset(path)
+    assert again.sha256() == dataset.sha256() and again.observations.dtype == np.float32
+    assert again.states["qpos"].dtype == np.float64 and list(again.states) == ["qpos"]
+
+
+_WRITE_WITH_A_LIMIT = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from doof_ext.data.dataset import read_dataset, write_dataset
+from doof_ext.errors import UserError
+dataset = read_dataset(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+try:
+    write_dataset(sys.argv[2], dataset)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, dataset):
+    write_dataset(tmp_path / "d.hdf5", dataset)
+    (tmp_path / "full").mkdir()
+    argv = [sys.executable, "-c", _WRITE_WITH_A_LIMIT, str(tmp_path / "d.hdf5"), str(tmp_path / "full" / "e.hdf5")]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert "e.hdf5 cannot be written (File too large)" in done.stdout, done.stderr
+    assert not list((tmp_path / "full").iterdir()) and len(done.stdout.splitlines()) == 1
+
+
+def test_d4rls_own_loader_reads_what_we_write(tmp_path, dataset, monkeypatch):
+    monkeypatch.setenv("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+    d4rl = pytest.importorskip("d4rl")
+    from d4rl.offline_env import OfflineEnv
+
+    write_dataset(tmp_path / "d.hdf5", dataset)
+    env = OfflineEnv()
+    env.observation_space, env.action_space = np.empty(11), np.empty(3)  # it asks for their shapes
+    rows = d4rl.qlearning_dataset(env, dataset=env.get_dataset(h5path=str(tmp_path / "d.hdf5")))
+    kept = np.flatnonzero(~dataset.timeouts[:-1])  # it leaves out timeouts and the last row
+    for name in ("observations", "actions", "rewards", "terminals"):
+        np.testing.assert_array_equal(rows[name], getattr(dataset, name)[kept])
+    inner = ~dataset.terminals[kept]  # after a terminal it gives the next episode's first observation
+    np.testing.assert_array_equal(rows["next_observations"][inner], dataset.next_observations[kept][inner])

@@ -2,26 +2,29 @@
 
 import os
 
+import minari
 import numpy as np
 import pytest
+from minari.data_collector import EpisodeBuffer
 
 from doof_ext import data
+from doof_ext.data import episodes
 from doof_ext.data.behaviour import Behaviour
 from doof_ext.data.dataset import write_dataset
 from doof_ext.data.recipe import generate, load_recipe
 from doof_ext.errors import UserError
-from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks import TaskSpec, get_spec, make_env
 
 
 def test_a_recipe_depends_on_its_seed_alone(dataset):
-    again = generate("hopper-random-v2", steps=600, seed=0, processes=1)
+    again = generate(get_spec("hopper-random-v2"), steps=600, seed=0, processes=1)
     assert again.sha256() == dataset.sha256()
-    assert generate("hopper-random-v2", steps=600, seed=1, processes=1).sha256() != dataset.sha256()
+    assert generate(get_spec("hopper-random-v2"), steps=600, seed=1, processes=1).sha256() != dataset.sha256()
 
 
 def test_recorded_states_reproduce_the_recorded_transitions(dataset):
     env = make_env("hopper-random-v2")
-    next_obs, rewards, terminals = env.simulate(dataset.qpos, dataset.qvel, dataset.actions)
+    next_obs, rewards, terminals = env.simulate(dataset.states["qpos"], dataset.states["qvel"], dataset.actions)
     np.testing.assert_allclose(next_obs, dataset.next_observations, atol=1e-4)
     np.testing.assert_allclose(rewards, dataset.rewards, atol=1e-4)
     np.testing.assert_array_equal(terminals, dataset.terminals)
@@ -29,10 +32,10 @@ def test_recorded_states_reproduce_the_recorded_transitions(dataset):
 
 def test_the_recipe_is_cached_whole_and_reused(tmp_path, monkeypatch):
     monkeypatch.setenv("DOOF_DATA_DIR", str(tmp_path))
-    first = load_recipe("hopper-random-v2", steps=200, processes=1)
+    first = load_recipe(get_spec("hopper-random-v2"), steps=200, processes=1)
     (path,) = tmp_path.iterdir()
     before = path.stat().st_mtime_ns
-    assert load_recipe("hopper-random-v2", steps=200).sha256() == first.sha256()
+    assert load_recipe(get_spec("hopper-random-v2"), steps=200).sha256() == first.sha256()
     assert path.stat().st_mtime_ns == before
     assert path.name.startswith("recipe-") and path.suffix == ".hdf5"
 
@@ -42,36 +45,28 @@ def test_auto_takes_d4rls_file_before_the_recipe(tmp_path, monkeypatch, dataset)
     dataset.metadata, recipe = {}, dataset.metadata
     write_dataset(os.path.join(tmp_path, "hopper_random-v2.hdf5"), dataset)
     dataset.metadata = recipe
-    assert data.load("auto", "hopper-random-v2").source == "d4rl"
+    assert data.load("auto", get_spec("hopper-random-v2")).source == "d4rl"
 
 
 def test_a_recipes_file_is_never_called_d4rl(tmp_path, monkeypatch, dataset):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     write_dataset(os.path.join(tmp_path, "hopper_random-v2.hdf5"), dataset)
-    loaded = data.load("auto", "hopper-random-v2")
+    loaded = data.load("auto", get_spec("hopper-random-v2"))
     assert (loaded.source, loaded.id) == ("recipe", "hopper-random-v2")
 
 
 def test_sources_that_have_nothing_say_so():
-    with pytest.raises(UserError, match="D4RL_DATASET_DIR"):
-        data.load("d4rl", "hopper-random-v2")
-    with pytest.raises(UserError, match="no recipe for pen-human-v1"):
-        data.load("recipe", "pen-human-v1")
+    with pytest.raises(UserError, match=r"--download fetches http.* into .*or take --source recipe"):
+        data.load("d4rl", get_spec("hopper-random-v2"))
+    for source in ("auto", "d4rl", "recipe"):
+        with pytest.raises(UserError, match=r"--download .*minari:D4RL/pen/human-v2; human data cannot be made here"):
+            data.load(source, get_spec("pen-human-v1"))
+    with pytest.raises(UserError, match="a task of your own: give its data"):
+        data.load("auto", TaskSpec("own", "Pendulum-v1", "never"))
+    with pytest.raises(UserError, match="none of D4RL's tasks"):
+        data.load("d4rl", TaskSpec("own", "Pendulum-v1", "never"), download=True)
     with pytest.raises(UserError, match="unknown source"):
-        data.load("web", "hopper-random-v2")
-
-
-def test_the_shipped_medium_behaviour_reaches_about_a_third_of_the_expert():
-    behaviour = Behaviour.shipped("hopper-medium")
-    env, rng, returns = make_env("hopper-medium-v2", seed=5), np.random.default_rng(5), []
-    for _ in range(10):
-        obs, done, total = env.reset(), False, 0.0
-        while not done:
-            obs, reward, done, _ = env.step(behaviour.act(obs, rng))
-            total += reward
-        returns.append(total)
-    assert 25 < 100 * get_spec("hopper-medium-v2").normalized_score(np.mean(returns)) < 60
-    assert behaviour.metadata["return"] == pytest.approx(np.mean(returns), rel=0.4)
+        data.load("web", get_spec("hopper-random-v2"))
 
 
 def test_the_random_behaviour_is_random():
@@ -79,3 +74,34 @@ def test_the_random_behaviour_is_random():
     rng = np.random.default_rng(1)
     actions = np.stack([behaviour.act(np.zeros(11), rng) for _ in range(500)])
     assert abs(actions).max() <= 1 and 0.4 < actions.std() < 0.8
+
+
+def test_a_cached_file_that_is_cut_short_is_made_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOOF_DATA_DIR", str(tmp_path))
+    whole = load_recipe(get_spec("hopper-random-v2"), steps=200, processes=1).sha256()
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:10_000])
+    assert load_recipe(get_spec("hopper-random-v2"), steps=200, processes=1).sha256() == whole
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "not a whole HDF5 file" in told and told.endswith("making it again")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_minari_is_a_source(tmp_path, monkeypatch, dataset):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    starts, stops = episodes.bounds(dataset)
+    buffers = [
+        EpisodeBuffer(
+            id=i, observations=[*dataset.observations[a:b], dataset.next_observations[b - 1]],
+            actions=list(dataset.actions[a:b]), rewards=list(dataset.rewards[a:b]),
+            terminations=list(dataset.terminals[a:b]), truncations=list(dataset.timeouts[a:b]),
+        )
+        for i, (a, b) in enumerate(zip(starts, stops, strict=True))
+    ]  # fmt: skip
+    minari.create_dataset_from_buffers("mujoco/hopper/test-v0", buffers, env="Hopper-v5", description="as recorded")
+    loaded = data.load("minari:mujoco/hopper/test-v0", get_spec("hopper-random-v2"))
+    assert (loaded.source, loaded.id) == ("minari", "mujoco/hopper/test-v0")
+    assert loaded.dataset.sha256() == dataset.sha256() and loaded.dataset.metadata["env_id"] == "Hopper-v5"
+    np.testing.assert_array_equal(loaded.dataset.timeouts, dataset.timeouts)
+    with pytest.raises(UserError, match=r"expected .*17.*another task"):
+        data.load("minari:mujoco/hopper/test-v0", get_spec("walker2d-random-v2"))

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from doof_ext.build import build_policy
+from doof_ext.data.dataset import concatenate
 from doof_ext.replay import TensorReplayBuffer
-from doof_ext.stages.collect import OnlineCollector, concatenate
+from doof_ext.stages.collect import OnlineCollector
 from doof_ext.stages.explore import explore, make_uncertainty_buffer
 from doof_ext.stages.finetune_dynamics import finetune_dynamics
 from doof_ext.stages.finetune_policy import finetune_policy
@@ -160,7 +161,7 @@ def test_collection_takes_exactly_the_asked_steps(parts, env, steps):
 def test_collected_transitions_are_the_environments(parts, env):
     _, _, policy = parts
     online = OnlineCollector(policy, env).collect(60)
-    next_obs, rewards, terminals = env.simulate(online.qpos, online.qvel, online.actions)
+    next_obs, rewards, terminals = env.simulate(**online.states, action=online.actions)
     np.testing.assert_allclose(next_obs, online.next_observations, atol=1e-4)
     np.testing.assert_allclose(rewards, online.rewards, atol=1e-4)
     np.testing.assert_array_equal(terminals, online.terminals)

@@ -34,13 +34,13 @@ def test_gymnasiums_own_bodies_are_another_world(domain):
 
 def test_simulate_does_not_depend_on_what_was_simulated_before_nor_disturb_the_episode(env):
     env.reset()
-    qpos, qvel = env.state()
+    qpos, qvel = env.state().values()
     action = np.array([0.3, -0.5, 0.9])
     first = env.simulate(qpos, qvel, action)
     env.simulate(qpos * 1.1, qvel + 1.0, -action)
     again = env.simulate(qpos, qvel, action)
     np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(env.state()[0], qpos)
+    np.testing.assert_array_equal(env.state()["qpos"], qpos)
     stepped, reward, _, _ = env.step(action)
     np.testing.assert_allclose(first[0], stepped, atol=1e-9)
     assert first[1] == pytest.approx(reward, abs=1e-9)
@@ -57,8 +57,8 @@ def test_same_seed_same_episode():
 
 def test_state_from_observation_restores_the_state_up_to_the_root_position(env):
     obs = env.reset()
-    qpos, qvel = env.state_from_observation(obs)
-    true_qpos, true_qvel = env.state()
+    qpos, qvel = env.state_from_observation(obs).values()
+    true_qpos, true_qvel = env.state().values()
     assert qpos[0] == 0
     np.testing.assert_allclose(qpos[1:], true_qpos[1:])
     np.testing.assert_allclose(qvel, true_qvel)
@@ -70,3 +70,61 @@ def test_a_time_limit_is_no_terminal():
     for _ in range(1000):
         _, _, done, info = env.step(np.zeros(6))
     assert done and info["TimeLimit.truncated"]
+
+
+@pytest.fixture(scope="module")
+def pen():
+    """The pen's environment and MuJoCo 2.1's transitions."""
+    return make_env("pen-human-v1"), np.load(FIXTURES / "transitions_pen.npz", allow_pickle=False)
+
+
+def test_the_pen_reproduces_mujoco_21(pen):
+    env, recorded = pen
+    state = {name: recorded[name] for name in ("qpos", "qvel", "desired_orien")}
+    next_obs, rewards, terminals = env.simulate(action=recorded["a"], **state)
+    assert len(next_obs) == 1500
+    np.testing.assert_allclose(next_obs, recorded["obs2"], rtol=0, atol=1e-8)
+    np.testing.assert_allclose(rewards, recorded["r"], rtol=0, atol=1e-8)
+    assert (terminals != recorded["d"]).sum() == 1 and terminals.sum() == 26  # one of its dones is the time limit
+
+
+def test_a_pen_episode_ends_when_it_is_dropped_or_after_100_steps(pen):
+    env, _ = pen
+    ends = []
+    for seed in range(12):
+        env.seed(seed)
+        env.reset()
+        for step in range(1, 101):
+            next_obs, _, done, info = env.step(0.1 * env.action_space.sample())
+            assert done == (next_obs[26] < 0.075 or step == 100)
+            if done:
+                assert info["TimeLimit.truncated"] == (next_obs[26] >= 0.075)
+                ends.append(info["TimeLimit.truncated"])
+                break
+    assert len(ends) == 12 and set(ends) == {True, False}
+
+
+def test_the_pens_state_can_be_set_from_what_is_observed(pen):
+    env, recorded = pen
+    restored = env.state_from_observation(recorded["obs2"][:200])
+    simulator = env._env.unwrapped
+    for row in range(200):
+        env._set_state(simulator, **{name: value[row] for name, value in restored.items()})
+        np.testing.assert_allclose(simulator._get_obs(), recorded["obs2"][row], atol=1e-6)
+    assert (restored["qvel"][:, :24] == 0).all()  # not observed
+
+
+def test_a_pen_state_carries_its_target(pen):
+    env, _ = pen
+    env.reset()
+    state, action = env.state(), np.linspace(-1, 1, 24)
+    simulated, reward, _ = env.simulate(action=action, **state)
+    stepped, stepped_reward, _, _ = env.step(action)
+    np.testing.assert_allclose(simulated, stepped, atol=1e-9)
+    assert reward == pytest.approx(stepped_reward)
+
+
+def test_the_pens_score_is_d4rls(pen):
+    env, _ = pen
+    assert env.get_normalized_score(96.262799) == 0 and env.get_normalized_score(3076.8331017826877) == 1
+    assert env.physics == "d4rl"

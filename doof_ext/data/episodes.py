@@ -1,0 +1,47 @@
+"""The episode structure of recorded steps: where episodes end, and what follows from it."""
+
+import numpy as np
+
+from doof_ext.errors import UserError
+
+
+def bounds(dataset):
+    """Start and stop (one past the end) of each episode [E], [E]; steps after the last end are an episode too."""
+    ends = np.flatnonzero(dataset.terminals | dataset.timeouts) + 1
+    stops = ends if len(ends) and ends[-1] == len(dataset) else np.append(ends, len(dataset))
+    return np.concatenate([[0], stops[:-1]]), stops
+
+
+def returns_and_lengths(dataset):
+    """The undiscounted return [E] and number of steps [E] of each episode."""
+    starts, stops = bounds(dataset)
+    return np.add.reduceat(dataset.rewards.astype(np.float64), starts), stops - starts
+
+
+def infer_timeouts(columns):
+    """Timeouts [N] of columns that have none: steps that neither end nor lead to the next row's observation."""
+    follows = (columns["next_observations"][:-1] == columns["observations"][1:]).all(1)
+    return ~columns["terminals"] & ~np.append(follows, False)
+
+
+def reconstruct_next_observations(label, columns):
+    """Columns with next_observations taken from the following row, and a sentence on what was left out.
+
+    The last step of an episode has no following row: it is left out, and the step before it, which stays, is marked as
+    a timeout. Raises UserError without timeouts, since then a row may follow one of another episode, and where nothing
+    would be left.
+    """
+    if "timeouts" not in columns:
+        raise UserError(f"{label}: neither next_observations nor timeouts in it, so episodes run together; record one")
+    terminals = columns["terminals"]
+    ends = terminals | columns["timeouts"]
+    ends[-1] = True
+    kept = np.flatnonzero(~ends)
+    if not len(kept):
+        raise UserError(f"{label}: no next_observations, and no episode of two steps to reconstruct them from")
+    reconstructed = {name: column[kept] for name, column in columns.items()}
+    reconstructed["next_observations"] = columns["observations"][kept + 1]
+    reconstructed["timeouts"] = ends[kept + 1]
+    cut, terminal = int((ends & ~terminals).sum()), int(terminals.sum())
+    left_out = f"left out, for want of a following row: {cut} cut and {terminal} terminal last steps of episodes"
+    return reconstructed, f"next_observations are the following rows' observations; {left_out}"

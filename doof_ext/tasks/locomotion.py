@@ -1,0 +1,48 @@
+"""Hopper, HalfCheetah and Walker2d in the world that generated D4RL.
+
+MuJoCo after 2.1 computes other masses and inertias for capsules, so Gymnasium's bodies are 2-8 % heavier than those
+that D4RL's datasets come from. ``physics="d4rl"`` writes MuJoCo 2.1's values (``mujoco21_bodies.npz``) into the model.
+"""
+
+from importlib import resources
+
+import mujoco
+import numpy as np
+
+from doof_ext.tasks.mujoco_env import MujocoTaskEnv
+
+_BODY_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
+
+
+class LocomotionTaskEnv(MujocoTaskEnv):
+    """One of D4RL's three locomotion tasks."""
+
+    has_oracle = True
+
+    def __init__(self, spec, seed=0, physics="d4rl"):
+        """Args: the task's spec; the seed of resets and of the action space; ``d4rl`` or ``gymnasium`` physics."""
+        if physics not in ("d4rl", "gymnasium"):
+            raise ValueError(f"physics must be 'd4rl' or 'gymnasium', not {physics!r}")
+        self.physics = physics
+        super().__init__(spec, seed)
+
+    def _prepare(self, simulator):
+        if self.physics == "gymnasium":
+            return
+        path = resources.files("doof_ext.tasks") / "mujoco21_bodies.npz"
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as bodies:
+            for field in _BODY_FIELDS:
+                getattr(simulator.model, field)[:] = bodies[f"{self.spec.domain}/{field}"]
+        mujoco.mj_setConst(simulator.model, mujoco.MjData(simulator.model))
+
+    def state_from_observation(self, observations):
+        """States of observations [..., O]: a dict of qpos [..., nq], with root position x 0, and qvel [..., nv].
+
+        Exact for HalfCheetah. Hopper's and Walker2d's observations clip velocities at +-10, so that a state whose
+        velocity was beyond comes back with +-10.
+        """
+        observations = np.asarray(observations, dtype=np.float64)
+        joints = self._env.unwrapped.model.nq - 1
+        root = np.zeros((*observations.shape[:-1], 1))
+        qpos = np.concatenate([root, observations[..., :joints]], axis=-1)
+        return {"qpos": qpos, "qvel": observations[..., joints:].copy()}

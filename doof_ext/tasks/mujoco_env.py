@@ -1,0 +1,67 @@
+"""The true dynamics: a MuJoCo environment that can be set to any state and stepped once."""
+
+import mujoco
+import numpy as np
+
+from doof_ext.tasks.gymnasium_env import GymnasiumTaskEnv, make_gymnasium
+
+_RESETS = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{quantity}")) for quantity in ("POS", "VEL", "ACC"))
+
+
+class MujocoTaskEnv(GymnasiumTaskEnv):
+    """A Gymnasium MuJoCo environment with an oracle. Observations are float64, as MuJoCo's."""
+
+    def __init__(self, spec, seed=0):
+        super().__init__(spec, seed)
+        self._prepare(self._env.unwrapped)
+        self._simulator = None  # a second world for simulate(), so that a running episode is never disturbed
+
+    def _prepare(self, simulator) -> None:
+        """Puts a new simulator's model right, where the task's physics are not the shipped ones."""
+
+    def state(self):
+        data = self._env.unwrapped.data
+        return {"qpos": data.qpos.copy(), "qvel": data.qvel.copy()}
+
+    def simulate(self, qpos, qvel, action):
+        """The true dynamics from any state: one environment step, independent of the running episode.
+
+        Args: qpos [nq], qvel [nv], action [A], or a batch of each with a leading [B].
+        Returns: next_obs [O] or [B, O] float64 (NaN where MuJoCo finds the state unstable),
+        reward float or [B], terminal bool or [B].
+        """
+        return self._simulate(action, qpos=qpos, qvel=qvel)
+
+    def _simulate(self, action, **state):
+        action, state = np.asarray(action), {name: np.asarray(value) for name, value in state.items()}
+        if action.ndim == 1:
+            return self._simulate_one(action, **state)
+        steps = [
+            self._simulate_one(row, **{name: value[index] for name, value in state.items()})
+            for index, row in enumerate(action)
+        ]
+        next_obs, rewards, terminals = zip(*steps, strict=True)
+        return np.stack(next_obs), np.array(rewards), np.array(terminals)
+
+    def _simulate_one(self, action, **state):
+        if self._simulator is None:
+            self._simulator = make_gymnasium(self.spec).unwrapped
+            self._prepare(self._simulator)
+        simulator = self._simulator
+        mujoco.mj_resetData(simulator.model, simulator.data)  # else the solver's warm start remembers the last call
+        self._set_state(simulator, **state)
+        next_obs, reward, terminal, _, _ = simulator.step(action)
+        if any(simulator.data.warning[kind].number for kind in _RESETS):
+            next_obs = np.full_like(next_obs, np.nan)  # MuJoCo gave up and silently reset the state
+        return next_obs, float(reward), self._is_terminal(next_obs, terminal)
+
+    def _set_state(self, simulator, qpos, qvel):
+        simulator.set_state(qpos, qvel)
+
+    def _is_terminal(self, next_obs, terminated) -> bool:
+        return bool(terminated)
+
+    def close(self):
+        super().close()
+        if self._simulator is not None:
+            self._simulator.close()

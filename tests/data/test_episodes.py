@@ -1,0 +1,140 @@
+"""Conversions lose and invent nothing: random episode structures through HDF5, through Minari, and without columns."""
+
+import gymnasium
+import minari
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from minari.data_collector import EpisodeBuffer
+
+from doof_ext.data import episodes
+from doof_ext.data.dataset import Dataset, dataset_from_columns, first_steps, read_dataset, write_dataset
+from doof_ext.data.minari_source import read_minari
+from doof_ext.errors import UserError
+
+COLUMNS = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
+
+
+@st.composite
+def recordings(draw):
+    """Episodes of a 2-dimensional system: a list of (observations [T+1, 2], actions, rewards, ends in a terminal)."""
+    lengths = draw(st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1, max_size=6))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    return [
+        (
+            rng.normal(size=(length + 1, 2)).astype(np.float32),
+            rng.uniform(-1, 1, (length, 1)).astype(np.float32),
+            rng.normal(size=length).astype(np.float32),
+            terminal,
+        )
+        for length, terminal in lengths
+    ]
+
+
+def _written_out(recording):
+    """The dataset as a loop over episodes and steps makes it."""
+    rows = []
+    for observations, actions, rewards, terminal in recording:
+        for step in range(len(actions)):
+            last = step == len(actions) - 1
+            rows.append((observations[step], actions[step], observations[step + 1], rewards[step],
+                         last and terminal, last and not terminal))  # fmt: skip
+    return Dataset(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _assert_same(one, other, names=COLUMNS):
+    for name in names:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+@settings(max_examples=50, deadline=None)
+@given(recordings())
+def test_hdf5_keeps_every_transition_terminal_and_timeout(tmp_path_factory, recording):
+    dataset = _written_out(recording)
+    path = tmp_path_factory.mktemp("hdf5") / "d.hdf5"
+    write_dataset(path, dataset)
+    _assert_same(read_dataset(path), dataset)
+
+
+@settings(max_examples=15, deadline=None)
+@given(recordings())
+def test_minari_keeps_every_transition_terminal_and_timeout(tmp_path_factory, recording):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
+        buffers = [
+            EpisodeBuffer(
+                id=index, observations=list(observations), actions=list(actions), rewards=list(rewards),
+                terminations=[False] * (len(actions) - 1) + [terminal],
+                truncations=[False] * (len(actions) - 1) + [not terminal],
+            )
+            for index, (observations, actions, rewards, terminal) in enumerate(recording)
+        ]  # fmt: skip
+        minari.create_dataset_from_buffers(
+            "doof/test-v0", buffers, observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (2,)),
+            action_space=gymnasium.spaces.Box(-1, 1, (1,)), description="random numbers",
+        )  # fmt: skip
+        columns, metadata = read_minari("doof/test-v0")
+    _assert_same(dataset_from_columns("minari", columns, metadata), _written_out(recording))
+    assert metadata == {"minari": "doof/test-v0"}
+
+
+@settings(max_examples=50, deadline=None)
+@given(recordings())
+def test_absent_timeouts_are_told_from_rows_that_do_not_follow(recording):
+    dataset = _written_out(recording)
+    columns = {name: getattr(dataset, name) for name in COLUMNS if name != "timeouts"}
+    _assert_same(dataset_from_columns("file", columns), dataset)
+
+
+@settings(max_examples=50, deadline=None)
+@given(recordings())
+def test_absent_next_observations_are_the_following_rows_within_an_episode(recording):
+    dataset = _written_out(recording)
+    columns = {name: getattr(dataset, name) for name in COLUMNS if name != "next_observations"}
+    if max(len(actions) for _, actions, _, _ in recording) < 2:
+        with pytest.raises(UserError, match="no episode of two steps"):
+            dataset_from_columns("file", columns)
+        return
+    again = dataset_from_columns("file", columns)
+    inner = np.flatnonzero(~(dataset.terminals | dataset.timeouts))
+    for name in ("observations", "actions", "next_observations", "rewards"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(dataset, name)[inner])
+    assert not again.terminals.any() and again.timeouts.sum() == sum(len(actions) > 1 for _, actions, _, _ in recording)
+    assert f"{dataset.timeouts.sum()} cut and {dataset.terminals.sum()} terminal" in again.metadata["reconstructed"]
+
+
+def test_neither_next_observations_nor_timeouts_is_refused(dataset):
+    columns = {name: getattr(dataset, name) for name in ("observations", "actions", "rewards", "terminals")}
+    with pytest.raises(UserError, match="neither next_observations nor timeouts"):
+        dataset_from_columns("file", columns)
+
+
+@settings(max_examples=50, deadline=None)
+@given(recordings(), st.integers(1, 40))
+def test_returns_and_lengths_are_those_of_a_loop(recording, steps):
+    dataset = first_steps(_written_out(recording), steps)
+    returns, lengths, total, length = [], [], 0.0, 0
+    for row in range(len(dataset)):
+        total, length = total + float(dataset.rewards[row]), length + 1
+        if dataset.terminals[row] or dataset.timeouts[row]:
+            returns.append(total), lengths.append(length)
+            total, length = 0.0, 0
+    assert length == 0  # a cut episode ends in a timeout
+    np.testing.assert_allclose(episodes.returns_and_lengths(dataset)[0], returns, rtol=1e-6)
+    assert episodes.returns_and_lengths(dataset)[1].tolist() == lengths
+
+
+def test_steps_after_the_last_end_are_an_episode():
+    flags = np.array([False, True, False])
+    rows = np.zeros((3, 1), np.float32)
+    starts, stops = episodes.bounds(Dataset(rows, rows, rows, rows[:, 0], flags, np.zeros(3, bool)))
+    assert (starts.tolist(), stops.tolist()) == ([0, 2], [2, 3])
+
+
+def test_minari_that_cannot_be_had_says_how(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="minari download doof/none-v0") as caught:
+        read_minari("doof/none-v0")
+    assert "\n" not in str(caught.value)

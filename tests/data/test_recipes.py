@@ -1,0 +1,104 @@
+"""The recipes of the nine Gym tasks and their medium-expert companions."""
+
+import numpy as np
+import pytest
+
+from doof_ext.analysis.world import transition_error
+from doof_ext.data import episodes
+from doof_ext.data.behaviour import Behaviour, UniformBehaviour
+from doof_ext.data.dataset import read_dataset, write_dataset
+from doof_ext.data.recipe import behaviours, generate, record_uniform
+from doof_ext.tasks import get_spec, make_env
+
+DOMAINS = ("hopper", "halfcheetah", "walker2d")
+QUALITIES = ("random", "medium", "medium-replay")
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    """20 000 steps of each of the nine tasks' recipes, made once."""
+    made = {}
+
+    def get(domain, quality):
+        if (domain, quality) not in made:
+            made[domain, quality] = generate(get_spec(f"{domain}-{quality}-v2"), steps=20_000, seed=1)
+        return made[domain, quality]
+
+    return get
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_twenty_thousand_steps_are_read_back_as_written(recipes, tmp_path, domain, quality):
+    dataset = recipes(domain, quality)
+    write_dataset(tmp_path / "d.hdf5", dataset)
+    again = read_dataset(tmp_path / "d.hdf5", get_spec(f"{domain}-{quality}-v2"))
+    assert len(again) == 20_000 and again.sha256() == dataset.sha256()
+    for name in ("terminals", "timeouts"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(dataset, name))
+    for name in ("qpos", "qvel"):
+        np.testing.assert_array_equal(again.states[name], dataset.states[name])
+    assert again.metadata == dataset.metadata and again.metadata["recipe"] == f"{domain}-{quality}-v2"
+    assert transition_error(make_env(f"{domain}-{quality}-v2"), again, sample=100) < 1e-4
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_normalised_returns_are_as_d4rl_has_them(recipes, domain):
+    spec = get_spec(f"{domain}-medium-v2")
+    scores = {}
+    for quality in QUALITIES:
+        returns, _ = episodes.returns_and_lengths(recipes(domain, quality))
+        scores[quality] = 100 * spec.normalized_score(returns.mean())
+    assert 25 <= scores["medium"] <= 60
+    assert scores["random"] < 10
+    assert scores["random"] < scores["medium-replay"] < scores["medium"]
+
+
+def test_medium_replay_is_snapshots_in_equal_shares_oldest_first(recipes):
+    policies = behaviours(get_spec("walker2d-medium-replay-v2"), seed=1)
+    assert len(policies) == 8
+    actions = [policy.act(np.ones(17), np.random.default_rng(0)) for policy in policies]
+    assert len({action.tobytes() for action in actions}) == 8
+    dataset = recipes("walker2d", "medium-replay")
+    assert (dataset.terminals | dataset.timeouts)[2499::2500].all()  # a share ends with its episode
+
+
+def test_medium_expert_is_half_medium_and_half_the_best_policy():
+    medium, best = behaviours(get_spec("hopper-medium-expert-v2"), seed=1)
+    assert "medium" in medium.metadata["behaviour"] and "best" in best.metadata["behaviour"]
+    assert best.metadata["return"] > medium.metadata["return"]
+    dataset = generate(get_spec("hopper-medium-expert-v2"), steps=400, seed=1, processes=1)
+    assert dataset.timeouts[199] or dataset.terminals[199]
+    assert "expert" not in dataset.metadata["behaviour"].replace("of expert return", "")
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_medium_reaches_a_third_of_the_experts_return(domain):
+    (policy,) = Behaviour.shipped(f"{domain}-medium")
+    assert policy.metadata["return"] >= get_spec(f"{domain}-medium-v2").ref_max_score / 3
+
+
+def test_all_weights_together_are_under_20_mb():
+    from importlib import resources
+
+    files = list((resources.files("doof_ext.data") / "behaviours").iterdir())
+    assert sum(file.stat().st_size for file in files if file.name.endswith(".safetensors")) < 20e6
+
+
+def test_data_do_not_depend_on_how_many_processes_made_them():
+    spec = get_spec("walker2d-medium-replay-v2")
+    assert generate(spec, 160, seed=3, processes=2).sha256() == generate(spec, 160, seed=3, processes=1).sha256()
+
+
+def test_uniform_actions_are_labelled_as_what_they_are():
+    dataset = record_uniform(get_spec("pen-cloned-v1"), steps=150, seed=0, processes=1)
+    assert dataset.metadata["recipe"] == "pen-cloned-v1 with uniform random actions"
+    assert dataset.states["desired_orien"].shape == (150, 4)
+    assert abs(dataset.actions).max() <= 1 and dataset.actions.std() == pytest.approx(3**-0.5, abs=0.02)
+    assert dataset.terminals.sum() > 0
+
+
+def test_uniform_behaviour_stays_in_its_bounds():
+    behaviour, rng = UniformBehaviour(np.float32([-2, 0]), np.float32([2, 1])), np.random.default_rng(0)
+    actions = np.stack([behaviour.act(None, rng) for _ in range(1000)])
+    assert actions.min(0) == pytest.approx([-2, 0], abs=0.05) and actions.max(0) == pytest.approx([2, 1], abs=0.05)

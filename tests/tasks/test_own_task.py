@@ -1,0 +1,132 @@
+"""A task of your own: registered, or named on the command line."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from doof_ext.build import build_dynamics, build_policy, build_termination_fn
+from doof_ext.config import Config, parse_args, resolve
+from doof_ext.errors import UserError
+from doof_ext.tasks import TaskSpec, get_spec, make_env, register, termination_rule
+
+
+class Shifted(gymnasium.Env):
+    """A point on a line with lopsided actions."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(np.float32([-0.3, 1.0]), np.float32([1.7, 5.0]))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._place = np.zeros(2, np.float32)
+        return self._place, {}
+
+    def step(self, action):
+        self._place = self._place + action
+        return self._place, 1.0, False, False, {}
+
+
+@pytest.fixture
+def shifted():
+    return TaskSpec("shifted", Shifted, "never", max_episode_steps=7)
+
+
+def test_a_registered_task_is_found_by_name_with_the_kits_defaults(monkeypatch, shifted):
+    monkeypatch.setattr("doof_ext.tasks.specs._SPECS", {})
+    assert register(shifted) is shifted and get_spec("shifted") is shifted
+    assert register(shifted) is shifted  # twice the same is no harm
+    with pytest.raises(UserError, match="already"):
+        register(TaskSpec("shifted", "Pendulum-v1", "never"))
+    config = resolve(Config(task="shifted"), {"task"})
+    assert (config.rollout_length, config.penalty_coef, config.actor_lr) == (1, 2.5, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (TaskSpec("own", "Pendulum-v1"), "when does an episode end"),
+        (TaskSpec("../own", "Pendulum-v1", "never"), "names folders"),
+        (TaskSpec("hopper-medium-v2", "Pendulum-v1", "never"), "already"),
+    ],
+)
+def test_what_cannot_be_registered(spec, message):
+    with pytest.raises(UserError, match=message):
+        register(spec)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [("Nothing-v0", "cannot be made"), ("nowhere:Nothing-v0", "cannot be made"), ("CartPole-v1", "Discrete")],
+)
+def test_what_cannot_be_an_environment(env_id, message):
+    with pytest.raises(UserError, match=message) as caught:
+        make_env(TaskSpec("own", env_id, "never"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_completes_the_spec_and_keeps_the_time_limit(shifted):
+    env = make_env(shifted)
+    assert (env.spec.obs_dim, env.spec.action_dim) == (2, 2)
+    assert env.spec.action_low == pytest.approx((-0.3, 1.0)) and env.spec.action_high == pytest.approx((1.7, 5.0))
+    env.reset()
+    ends = [env.step(np.float32([0.0, 2.0]))[2:] for _ in range(7)]
+    assert [done for done, _ in ends] == [False] * 6 + [True] and ends[-1][1]["TimeLimit.truncated"]
+    assert env.state() == {} and not env.has_oracle and env.physics == "gymnasium"
+    assert env.get_normalized_score(250.0) == 2.5  # shown times 100: the return itself
+
+
+def test_the_policy_acts_in_the_environments_units(tiny, shifted):
+    spec = make_env(shifted).spec
+    config = tiny()
+    dynamics = build_dynamics(config, spec)
+    dynamics.scaler.fit(np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
+    policy = build_policy(config, spec, dynamics, uncertainty_coef=0.0)
+    obs = torch.randn(500, 2)
+    torch.manual_seed(0)
+    actions, log_probs = policy.actforward(obs)
+    torch.manual_seed(0)
+    squashed, raw = policy.actor(obs).rsample()
+    middle, half = torch.tensor([0.7, 3.0]), torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(actions, middle + half * squashed)
+    torch.testing.assert_close(log_probs, policy.actor(obs).log_prob(squashed, raw))
+    taken = policy.select_action(obs.numpy())
+    space = shifted.env_id().action_space
+    assert (taken >= space.low).all() and (taken <= space.high).all()
+    rolled = policy.rollout(obs, 1)[0]["actions"]
+    assert rolled[:, 1].min() >= 1.0 and rolled[:, 0].max() <= 1.7
+
+
+def test_minus_one_to_one_is_left_alone(tiny, spec, dynamics):
+    policy = build_policy(tiny(), make_env(spec).spec, dynamics, uncertainty_coef=0.0)
+    squashed = torch.rand(5, 3)
+    assert policy._scale(squashed) is squashed
+
+
+def test_termination_as_module_and_function(tmp_path, monkeypatch):
+    (tmp_path / "doof_test_rules.py").write_text("def fallen(obs, act, next_obs):\n    return next_obs[:, :1] < 0\n")
+    monkeypatch.chdir(tmp_path)
+    rule = build_termination_fn(TaskSpec("own", "Pendulum-v1", "doof_test_rules:fallen"))
+    assert rule(None, None, torch.tensor([[1.0], [-1.0]])).tolist() == [[False], [True]]
+    never = termination_rule(TaskSpec("own", "Pendulum-v1", "never"))
+    assert never(None, None, np.array([[1.0, 2.0], [np.nan, 0.0]])).tolist() == [[False], [True]]
+    assert termination_rule(get_spec("hopper-medium-v2")) is None
+
+
+@pytest.mark.parametrize(
+    ("termination", "message"),
+    [("nowhere:rule", "No module"), ("json:rule", "no attribute"), ("json", "neither"), ("json:__name__", "function")],
+)
+def test_a_termination_that_is_none(termination, message):
+    with pytest.raises(UserError, match=message):
+        termination_rule(TaskSpec("own", "Pendulum-v1", termination))
+
+
+def test_env_id_names_the_task():
+    config = parse_args("", ["--env-id", "my.package:Robot/Arm-v0", "--termination", "never"])
+    assert config.task == "my.package-Robot-Arm-v0" == config.spec.name
+    assert parse_args("", ["--env-id", "A-v0", "--termination", "never", "--task", "arm"]).spec.name == "arm"
+    with pytest.raises(UserError, match="--termination goes with --env-id"):
+        parse_args("", ["--termination", "never"])
+    with pytest.raises(UserError, match="already"):
+        parse_args("", ["--env-id", "A-v0", "--termination", "never", "--task", "hopper-medium-v2"])
