@@ -25,7 +25,7 @@ setup(
         "wandb>=0.16",
     ],
     extras_require={
-        "minari": ["minari[hdf5]>=0.5"],
+        "minari": ["minari[hdf5,hf]>=0.5"],
         "adroit": ["gymnasium-robotics>=1.3"],
         "tune": ["ray[tune]>=2.9"],
         "legacy": ["gym==0.23.1", "numpy<1.24", "Cython<3"],
