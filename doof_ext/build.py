@@ -1,10 +1,11 @@
 """Networks, policies, dynamics and buffers from a config, in the manner of the kit's run_mopo.py."""
 
 import torch
+from torch import nn
 
 from doof_ext import kit
 from doof_ext.dynamics import DOOFDynamics
-from doof_ext.policy import DOOFPolicy
+from doof_ext.policy import DOOFMobilePolicy, DOOFPolicy, ModelBasedPolicy
 from doof_ext.replay import TensorReplayBuffer
 from doof_ext.tasks import termination_rule
 
@@ -29,8 +30,8 @@ def build_dynamics(config, spec) -> DOOFDynamics:
     return dynamics
 
 
-def build_policy(config, spec, dynamics, uncertainty_coef, start_from=None) -> DOOFPolicy:
-    """A policy with fresh optimisers whose rollouts in ``dynamics`` are rewarded with r + uncertainty_coef·u.
+def build_policy(config, spec, dynamics, uncertainty_coef, start_from=None) -> ModelBasedPolicy:
+    """A policy with fresh optimisers that learns in ``dynamics`` with a weight of ``uncertainty_coef`` on u.
 
     With ``start_from``, actor, critics and temperature are copied from that policy, and the target networks from
     its critics.
@@ -42,11 +43,12 @@ def build_policy(config, spec, dynamics, uncertainty_coef, start_from=None) -> D
     backbone = mlp(spec.obs_dim)
     head = kit.TanhDiagGaussian(backbone.output_dim, spec.action_dim, unbounded=True, conditioned_sigma=True)
     actor = kit.ActorProb(backbone, head, config.device)
-    critics = [kit.Critic(mlp(spec.obs_dim + spec.action_dim), config.device) for _ in range(2)]
+    count = config.num_q_ensemble if config.algo == "mobile" else 2
+    critics = [kit.Critic(mlp(spec.obs_dim + spec.action_dim), config.device) for _ in range(count)]
     log_alpha = torch.zeros(1, device=config.device)
     if start_from is not None:
         actor.load_state_dict(start_from.actor.state_dict())
-        for critic, source in zip(critics, (start_from.critic1, start_from.critic2), strict=True):
+        for critic, source in zip(critics, start_from.all_critics, strict=True):
             critic.load_state_dict(source.state_dict())
         if config.auto_alpha:
             log_alpha.copy_(start_from._log_alpha.detach())
@@ -55,12 +57,21 @@ def build_policy(config, spec, dynamics, uncertainty_coef, start_from=None) -> D
         log_alpha.requires_grad_()
         target_entropy = -float(spec.action_dim) if config.target_entropy is None else config.target_entropy
         alpha = (target_entropy, log_alpha, torch.optim.Adam([log_alpha], lr=config.alpha_lr))
-    rates = (config.actor_lr, config.critic_lr, config.critic_lr)
-    optims = [torch.optim.Adam(net.parameters(), lr=lr) for net, lr in zip((actor, *critics), rates, strict=True)]
-    return DOOFPolicy(
-        dynamics, actor, *critics, *optims, tau=config.tau, gamma=config.gamma, alpha=alpha,
-        uncertainty_coef=uncertainty_coef, action_low=spec.action_low, action_high=spec.action_high,
+    actor_optim = torch.optim.Adam(actor.parameters(), lr=config.actor_lr)
+    shared = dict(
+        tau=config.tau, gamma=config.gamma, alpha=alpha, uncertainty_coef=uncertainty_coef,
+        action_low=spec.action_low, action_high=spec.action_high,
     )  # fmt: skip
+    if config.algo == "mobile":
+        critics = nn.ModuleList(critics)
+        critics_optim = torch.optim.Adam(critics.parameters(), lr=config.critic_lr)
+        return DOOFMobilePolicy(
+            dynamics, actor, critics, actor_optim, critics_optim, num_samples=config.num_samples,
+            deterministic_backup=config.deterministic_backup, max_q_backup=config.max_q_backup,
+            nonnegative_target=config.nonnegative_target, **shared,
+        )  # fmt: skip
+    optims = [torch.optim.Adam(critic.parameters(), lr=config.critic_lr) for critic in critics]
+    return DOOFPolicy(dynamics, actor, *critics, actor_optim, *optims, **shared)
 
 
 def build_fake_buffer(config, spec) -> TensorReplayBuffer:

@@ -28,7 +28,7 @@ class Config:
     task: str = option("hopper-medium-v2", "the task")
     preset: str = option("paper", "budgets; never changes the algorithm", ("paper", "lite", "quick", "smoke"))
     seed: int = option(1, "seeds everything")
-    algo: str = option("mopo", "the offline algorithm", ("mopo",))
+    algo: str = option("mopo", "the offline algorithm", ("mopo", "mobile"))
     uncertainty: str = option("aleatoric", f"estimator of u(s, a): {', '.join(estimator_names())}")
     exploration_ratio: float = option(1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself")
     rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)")
@@ -57,6 +57,13 @@ class Config:
     batch_size: int = option(256, "rows of a batch, for policy and dynamics")
     step_per_epoch: int = option(1000, "gradient steps of an epoch")
     eval_episodes: int = option(10, "real episodes per evaluation")
+
+    # MOBILE only (--algo mobile)
+    num_q_ensemble: int = option(2, "critics")
+    num_samples: int = option(10, "next states per elite that the inconsistency is a mean over")
+    deterministic_backup: bool = option(True, "leave the entropy out of the Q target")
+    max_q_backup: bool = option(False, "the Q target is the best of ten sampled next actions")
+    nonnegative_target: bool = option(True, "clamp the Q target at 0, as the kit does; wrong for negative returns")
 
     # Rollouts (stages 1, 2, 5)
     rollout_freq: int = option(1000, "gradient steps between rollouts")
@@ -143,7 +150,7 @@ PRESETS = {
 _AT_LEAST_ONE = (
     "rounds", "threads", "batch_size", "step_per_epoch", "eval_episodes", "rollout_freq",
     "rollout_batch_size", "rollout_length", "model_retain_epochs", "n_ensemble", "n_elites", "dynamics_epochs",
-    "max_epochs_since_update", "epoch", "explore_epochs", "uncertainty_buffer_size",
+    "max_epochs_since_update", "num_q_ensemble", "num_samples", "epoch", "explore_epochs", "uncertainty_buffer_size",
     "finetune_dynamics_steps", "finetune_epochs", "distance_samples",
 )  # fmt: skip
 _AT_LEAST_TWO = ("dataset_steps", "online_steps")  # one row to learn from, one held out

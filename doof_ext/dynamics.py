@@ -84,6 +84,12 @@ class DOOFDynamics(kit.EnsembleDynamics):
         info = {"raw_reward": raw_reward, "penalty": penalty}
         return step.next_obs.cpu().numpy(), raw_reward - self._penalty_coef * penalty, step.terminal.cpu().numpy(), info
 
+    def sample_next_obss(self, obs, action, num_samples):
+        """What each elite expects next, sampled: obs [B, O], action [B, A] → [num_samples, elites, B, O]."""
+        prediction = self.predict(obs, action)
+        mean, std = prediction.mean[self.model.elites], prediction.std[self.model.elites]
+        return torch.stack([(mean + torch.randn_like(std) * std)[..., :-1] for _ in range(num_samples)])
+
     def mean_next_obs(self, obs, actions):
         """The mean of the elites' predicted next observations [B, O]."""
         blocks = zip(obs.split(BLOCK), actions.split(BLOCK), strict=True)

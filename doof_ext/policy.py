@@ -1,11 +1,11 @@
-"""DOOF's policy: the kit's MOPO with rollouts on tensors and a reward of r ± λ·u."""
+"""DOOF's policies: the kit's MOPO and MOBILE with rollouts on tensors and λ·u with either sign."""
 
 import torch
 
 from doof_ext import kit
 from doof_ext.dynamics import BLOCK
 from doof_ext.replay import FIELDS
-from doof_ext.sac import FastSAC
+from doof_ext.sac import FastActorCritic, FastSAC
 
 
 def shaped_reward(reward, uncertainty, uncertainty_coef):
@@ -13,22 +13,21 @@ def shaped_reward(reward, uncertainty, uncertainty_coef):
     return reward + uncertainty_coef * uncertainty
 
 
-class DOOFPolicy(FastSAC, kit.MOPOPolicy):
-    """MOPO's policy whose rollouts reward or penalise the dynamics' uncertainty.
+class ModelBasedPolicy:
+    """Mixed into a kit policy: actions in the environment's units, rollouts on tensors, real and fake rows.
 
-    ``uncertainty_coef`` is the signed weight of u in a rollout's rewards: −λ_off or +λ_on. Without one it is minus
-    the dynamics' penalty coefficient, as in the kit. ``action_low`` and ``action_high`` [A] are the action space's
-    bounds; -1 and 1, the kit's, where they are not given. Log densities are those of the action before scaling.
+    ``uncertainty_coef`` is the signed weight of u: −λ_off or +λ_on.
     """
 
-    def __init__(self, dynamics, *args, uncertainty_coef=None, action_low=None, action_high=None, **kwargs):
+    def __init__(self, dynamics, *args, uncertainty_coef, action_low=None, action_high=None, **kwargs):
+        """``action_low`` and ``action_high`` [A] bound the action space; -1 and 1, the kit's, where not given."""
         super().__init__(dynamics, *args, **kwargs)
+        self.uncertainty_coef = uncertainty_coef
         low, high = (
             None if bound is None else torch.tensor(bound, dtype=torch.float32, device=dynamics.device)
             for bound in (action_low, action_high)
         )
         self._bounds = None if low is None or bool((low == -1).all() and (high == 1).all()) else (low, high)
-        self.uncertainty_coef = -dynamics._penalty_coef if uncertainty_coef is None else uncertainty_coef
 
     def _scale(self, squashed):
         """Actions in [-1, 1] as the environment takes them."""
@@ -46,8 +45,9 @@ class DOOFPolicy(FastSAC, kit.MOPOPolicy):
     def rollout(self, init_obss, rollout_length):
         """Rolls the policy in the model from init_obss [N, O], array or tensor; terminated rows leave.
 
-        Returns: dict of tensors obss, next_obss, actions, rewards, terminals [M, ·] (rewards with ± λ·u), in blocks
-        of start states; dict of num_transitions, reward_mean, raw_reward_mean, uncertainty_mean.
+        Returns: dict of tensors obss, next_obss, actions, rewards, terminals [M, ·], in blocks of start states; dict
+        of num_transitions, reward_mean, raw_reward_mean, uncertainty_mean. Rewards are as :meth:`rollout_reward` has
+        them.
         """
         starts = torch.as_tensor(init_obss, dtype=torch.float32, device=self.dynamics.device)
         names = ("obss", "next_obss", "actions", "rewards", "terminals", "raw_rewards", "uncertainties")
@@ -56,7 +56,7 @@ class DOOFPolicy(FastSAC, kit.MOPOPolicy):
             for _ in range(rollout_length):
                 actions = self._scale(self.actor(obss).rsample()[0])
                 step = self.dynamics.sample_step(obss, actions)
-                rewards = shaped_reward(step.reward, step.uncertainty, self.uncertainty_coef)
+                rewards = self.rollout_reward(step.reward, step.uncertainty)
                 row = (obss, step.next_obs, actions, rewards, step.terminal.float(), step.reward, step.uncertainty)
                 for name, value in zip(names, row, strict=True):
                     columns[name].append(value)
@@ -72,8 +72,107 @@ class DOOFPolicy(FastSAC, kit.MOPOPolicy):
         }
         return transitions, info
 
+    @staticmethod
+    def _joined(batch):
+        """The rows of batch["real"], then those of batch["fake"]."""
+        return {name: torch.cat([batch["real"][name], batch["fake"][name]]) for name in FIELDS}
+
+
+class DOOFPolicy(ModelBasedPolicy, FastSAC, kit.MOPOPolicy):
+    """MOPO's policy: rollouts and D_u are rewarded with r ± λ·u.
+
+    Without an ``uncertainty_coef`` it is minus the dynamics' penalty coefficient, as in the kit.
+    """
+
+    def __init__(self, dynamics, *args, uncertainty_coef=None, **kwargs):
+        coef = -dynamics._penalty_coef if uncertainty_coef is None else uncertainty_coef
+        super().__init__(dynamics, *args, uncertainty_coef=coef, **kwargs)
+
+    @property
+    def all_critics(self):
+        """The critics that learn."""
+        return [self.critic1, self.critic2]
+
+    def rollout_reward(self, reward, uncertainty):
+        """The reward [B, 1] that a model transition is stored with: r + c·u."""
+        return shaped_reward(reward, uncertainty, self.uncertainty_coef)
+
+    def shape_rewards(self, batch):
+        """Recorded transitions as D_u holds them: rewards r + c·u (eq. 9)."""
+        uncertainty = self.dynamics.uncertainty(batch["observations"], batch["actions"])
+        return batch | {"rewards": shaped_reward(batch["rewards"], uncertainty, self.uncertainty_coef)}
+
     def learn(self, batch):
         """SAC's step on a batch, or on the rows of batch["real"] and batch["fake"] together; scalar tensors."""
-        if "real" in batch:
-            batch = {name: torch.cat([batch["real"][name], batch["fake"][name]]) for name in FIELDS}
-        return self.sac_step(batch)
+        return self.sac_step(self._joined(batch) if "real" in batch else batch)
+
+
+class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
+    """MOBILE (Sun et al. 2023): u is Model-Bellman inconsistency, and ± λ·u enters the Q target, not the reward.
+
+    Without an ``uncertainty_coef`` it is minus ``penalty_coef``, as in the kit.
+    """
+
+    def __init__(
+        self, dynamics, actor, critics, actor_optim, critics_optim, tau=0.005, gamma=0.99, alpha=0.2,
+        penalty_coef=1.0, num_samples=10, deterministic_backup=False, max_q_backup=False, nonnegative_target=True,
+        uncertainty_coef=None, **kwargs,
+    ):  # fmt: skip
+        """The kit's arguments, and: ``nonnegative_target`` clamps the Q target at 0 from below, as the kit does,
+        which is wrong where returns can be negative."""
+        coef = -penalty_coef if uncertainty_coef is None else uncertainty_coef
+        super().__init__(
+            dynamics, actor, critics, actor_optim, critics_optim, tau, gamma, alpha, penalty_coef, num_samples,
+            deterministic_backup, max_q_backup, uncertainty_coef=coef, **kwargs,
+        )  # fmt: skip
+        self.num_samples, self.nonnegative_target = num_samples, nonnegative_target
+        self.deterministic_backup, self.max_q_backup = deterministic_backup, max_q_backup
+        self._stack_critics(self.critics, self.critics_old, critics_optim.param_groups[0]["lr"])
+
+    @property
+    def all_critics(self):
+        """The critics that learn."""
+        return list(self.critics)
+
+    def rollout_reward(self, reward, uncertainty):
+        """The model's reward as it is: the Q target has the ± λ·u."""
+        return reward
+
+    def shape_rewards(self, batch):
+        """Recorded transitions as D_u holds them: as they are, the Q target has the ± λ·u."""
+        return batch
+
+    @torch.no_grad()
+    def compute_lcb(self, obss, actions):
+        """Model-Bellman inconsistency [B, 1]: std over elites of the mean over samples of min target-Q."""
+        samples = self.dynamics.sample_next_obss(obss, actions, self.num_samples)  # [S, elites, B, O]
+        next_obss = samples.flatten(0, 2)
+        next_actions, _ = self.actforward(next_obss)
+        q = self._critics_old(next_obss, next_actions).amin(0)
+        return q.view(*samples.shape[:-1], 1).mean(0).std(0)
+
+    def learn(self, batch):
+        """One step of critics, actor, temperature and targets; only the rows of batch["fake"] get ± λ·u."""
+        real_rows = len(batch["real"]["rewards"])
+        batch = self._joined(batch)
+        obss, actions = batch["observations"], batch["actions"]
+        with torch.no_grad():
+            uncertainty = self.compute_lcb(obss, actions)
+            uncertainty[:real_rows] = 0.0
+            rewards = shaped_reward(batch["rewards"], uncertainty, self.uncertainty_coef)
+            next_q = self._next_q(batch["next_observations"])
+            target = rewards + self._gamma * (1 - batch["terminals"]) * next_q
+            if self.nonnegative_target:
+                target.clamp_(min=0.0)
+        critic_loss = (self._critics(obss, actions) - target).square().mean()
+        self._critics_step(critic_loss)
+        losses = self._actor_step(obss)
+        self._targets_step()
+        return losses | {"loss/critic": critic_loss.detach(), "uncertainty": uncertainty[real_rows:].mean()}
+
+    def _next_q(self, next_obss):
+        proposals = 10 if self.max_q_backup else 1
+        repeated = next_obss.repeat_interleave(proposals, dim=0)
+        next_actions, log_probs = self.actforward(repeated)
+        q = self._critics_old(repeated, next_actions).view(-1, len(next_obss), proposals).amax(2).amin(0)[:, None]
+        return q if self.deterministic_backup or self.max_q_backup else q - self._alpha * log_probs

@@ -92,8 +92,8 @@ class Mixture:
     """Batches made of a fixed number of rows from each of several buffers, in the order given."""
 
     def __init__(self, parts):
-        """``parts``: (buffer, rows per batch) pairs; a part of zero rows is never asked."""
-        self.parts = [(buffer, count) for buffer, count in parts if count > 0]
+        """``parts``: (buffer, rows per batch) pairs; a part of zero rows is not asked, unless there is no other."""
+        self.parts = [(buffer, count) for buffer, count in parts if count > 0] or list(parts[:1])
 
     def sample(self, generator=None):
         """One batch: a dict of tensors whose first rows are the first buffer's, and so on."""

@@ -1,4 +1,4 @@
-"""A fast SAC step for the kit's policies: the same losses and updates, computed for both critics at once."""
+"""A fast actor-critic step for the kit's policies: the same losses and updates, computed for all critics at once."""
 
 import torch
 from torch import nn
@@ -6,47 +6,81 @@ from torch import nn
 from doof_ext.errors import DivergenceError
 
 
-class CriticPair:
-    """The kit's twin critics as one batched network.
+class CriticStack:
+    """The kit's critics as one batched network.
 
-    The critics' parameters become views of stacked tensors [2, …], so that ``critic1.state_dict()`` and all else of
+    The critics' parameters become views of stacked tensors [C, …], so that ``critic1.state_dict()`` and all else of
     the kit go on as before while a forward pass is one batched product per layer.
     """
 
-    def __init__(self, critic1, critic2):
-        layers = [[module for module in c.modules() if isinstance(module, nn.Linear)] for c in (critic1, critic2)]
-        self.activation = next(m for m in critic1.backbone.model if not isinstance(m, nn.Linear))
+    def __init__(self, critics):
+        layers = [[module for module in critic.modules() if isinstance(module, nn.Linear)] for critic in critics]
+        self.activation = next(m for m in critics[0].backbone.model if not isinstance(m, nn.Linear))
         self.weights, self.biases = [], []
-        for pair in zip(*layers, strict=True):
-            self.weights.append(torch.stack([layer.weight.detach() for layer in pair]).requires_grad_())
-            self.biases.append(torch.stack([layer.bias.detach() for layer in pair])[:, None].requires_grad_())
-            for index, layer in enumerate(pair):
+        for peers in zip(*layers, strict=True):
+            self.weights.append(torch.stack([layer.weight.detach() for layer in peers]).requires_grad_())
+            self.biases.append(torch.stack([layer.bias.detach() for layer in peers])[:, None].requires_grad_())
+            for index, layer in enumerate(peers):
                 layer.weight.data = self.weights[-1].data[index]
                 layer.bias.data = self.biases[-1].data[index, 0]
         self.parameters = [*self.weights, *self.biases]
 
     def __call__(self, obs, actions):
-        """obs [B, O], actions [B, A] → both critics' values [2, B, 1]."""
-        x = torch.cat([obs, actions], dim=1).expand(2, -1, -1)
+        """obs [B, O], actions [B, A] → all critics' values [C, B, 1]."""
+        x = torch.cat([obs, actions], dim=1).expand(len(self.weights[0]), -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = self.activation(torch.baddbmm(bias, x, weight.transpose(1, 2)))
         # one output: a sum of products is faster than a product with a matrix of one column
         return (x * self.weights[-1]).sum(-1, keepdim=True) + self.biases[-1]
 
 
-class FastSAC:
-    """Mixed into a kit policy with ``critic1`` and ``critic2``: overrides its SAC step.
+class FastActorCritic:
+    """Mixed into a kit policy: what the fast steps of SAC and MOBILE share.
 
-    Same equations (Haarnoja et al. 2018) and same draws from torch's generator as the kit's step. Losses stay tensors
+    Same equations (Haarnoja et al. 2018) and same draws from torch's generator as the kit's steps. Losses stay tensors
     on the device; the caller reads them once an epoch.
     """
 
+    def _stack_critics(self, critics, targets, lr):
+        self._critics, self._critics_old = CriticStack(critics), CriticStack(targets)
+        self._critics_optim = torch.optim.Adam(self._critics.parameters, lr=lr, fused=True)
+
+    def _critics_step(self, loss):
+        self._descend(loss, self._critics_optim, self._critics.parameters)
+
+    def _actor_step(self, obss):
+        """One step of the actor on obss [B, O], then of the temperature; returns a dict of scalar tensors."""
+        actions, log_probs = self.actforward(obss)
+        actor_loss = (self._alpha * log_probs - self._critics(obss, actions).amin(0)).mean()
+        self._descend(actor_loss, self.actor_optim, list(self.actor.parameters()))
+        losses = {"loss/actor": actor_loss.detach()}
+        if self._is_auto_alpha:
+            alpha_loss = -(self._log_alpha * (log_probs.detach() + self._target_entropy)).mean()
+            self._descend(alpha_loss, self.alpha_optim, [self._log_alpha])
+            self._alpha = self._log_alpha.detach().exp().clamp(0.0, 1.0)
+            losses |= {"loss/alpha": alpha_loss.detach(), "alpha": self._alpha}
+        return losses
+
+    @torch.no_grad()
+    def _targets_step(self):
+        torch._foreach_lerp_(self._critics_old.parameters, self._critics.parameters, self._tau)
+
+    @staticmethod
+    def _descend(loss, optimizer, parameters):
+        """One optimiser step; gradients of nothing but ``parameters`` are computed."""
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient.contiguous()  # fused Adam reads a transposed gradient in the wrong order
+        optimizer.step()
+
+
+class FastSAC(FastActorCritic):
+    """Mixed into a kit policy with ``critic1`` and ``critic2``: a fast SAC step."""
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._critics = CriticPair(self.critic1, self.critic2)
-        self._critics_old = CriticPair(self.critic1_old, self.critic2_old)
         lr = self.critic1_optim.param_groups[0]["lr"]
-        self.critics_optim = torch.optim.Adam(self._critics.parameters, lr=lr, fused=True)
+        self._stack_critics([self.critic1, self.critic2], [self.critic1_old, self.critic2_old], lr)
 
     def sac_step(self, batch):
         """One step of critics, actor, temperature and targets on B transitions; returns a dict of scalar tensors."""
@@ -56,32 +90,10 @@ class FastSAC:
             next_q = self._critics_old(next_obss, next_actions).amin(0) - self._alpha * next_log_probs
             target = batch["rewards"] + self._gamma * (1 - batch["terminals"]) * next_q
         critic_losses = (self._critics(obss, actions) - target).square().mean(dim=(1, 2))
-        self._step(critic_losses.sum(), self.critics_optim, self._critics.parameters)
-
-        new_actions, log_probs = self.actforward(obss)
-        actor_loss = (self._alpha * log_probs - self._critics(obss, new_actions).amin(0)).mean()
-        self._step(actor_loss, self.actor_optim, list(self.actor.parameters()))
-        losses = {
-            "loss/actor": actor_loss.detach(),
-            "loss/critic1": critic_losses[0].detach(),
-            "loss/critic2": critic_losses[1].detach(),
-        }
-        if self._is_auto_alpha:
-            alpha_loss = -(self._log_alpha * (log_probs.detach() + self._target_entropy)).mean()
-            self._step(alpha_loss, self.alpha_optim, [self._log_alpha])
-            self._alpha = self._log_alpha.detach().exp().clamp(0.0, 1.0)
-            losses |= {"loss/alpha": alpha_loss.detach(), "alpha": self._alpha}
-        with torch.no_grad():
-            torch._foreach_lerp_(self._critics_old.parameters, self._critics.parameters, self._tau)
-        return losses
-
-    @staticmethod
-    def _step(loss, optimizer, parameters):
-        """One optimiser step; gradients of nothing but ``parameters`` are computed."""
-        gradients = torch.autograd.grad(loss, parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient.contiguous()  # fused Adam reads a transposed gradient in the wrong order
-        optimizer.step()
+        self._critics_step(critic_losses.sum())
+        losses = self._actor_step(obss)
+        self._targets_step()
+        return losses | {"loss/critic1": critic_losses[0].detach(), "loss/critic2": critic_losses[1].detach()}
 
 
 class MeanLosses:

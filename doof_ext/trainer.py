@@ -41,7 +41,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
     """The kit's trainer with exact batch mixtures, start states from several buffers, and a logger left open.
 
     Real rows come from ``real_parts``, a list of (buffer, fraction of the batch); rollouts start from
-    ``start_parts``, likewise; what the fractions leave of a batch comes from the fake buffer.
+    ``start_parts``, likewise. Rows whose reward is shaped by u come from ``shaped_parts`` and, for what the fractions
+    leave of a batch, from the fake buffer: these are what the policy learns from as ``batch["fake"]``.
     """
 
     stage, round = 1, 1
@@ -49,7 +50,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
     def __init__(
         self, policy, eval_env, real_buffer, fake_buffer, logger, rollout_setting, epoch=1000, step_per_epoch=1000,
         batch_size=256, real_ratio=0.05, eval_episodes=10, lr_scheduler=None, dynamics_update_freq=0,
-        real_parts=None, start_parts=None, first_timestep=0, on_epoch=None,
+        real_parts=None, shaped_parts=(), start_parts=None, first_timestep=0, on_epoch=None,
     ):  # fmt: skip
         """The kit's arguments, and: see the class; the timestep its curve goes on from; ``on_epoch(epoch, score)``."""
         super().__init__(
@@ -57,9 +58,10 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             batch_size, real_ratio, eval_episodes, lr_scheduler, dynamics_update_freq,
         )  # fmt: skip
         real_parts = real_parts or [(real_buffer, real_ratio)]
-        *counts, fake_count = split_counts(batch_size, [fraction for _, fraction in real_parts])
-        buffers = [buffer for buffer, _ in real_parts]
-        self.batches = Mixture([*zip(buffers, counts, strict=True), (fake_buffer, fake_count)])
+        parts = [*real_parts, *shaped_parts, (fake_buffer, None)]
+        counts = split_counts(batch_size, [fraction for _, fraction in parts[:-1]])
+        mixed = [(buffer, count) for (buffer, _), count in zip(parts, counts, strict=True)]
+        self.real_rows, self.fake_rows = Mixture(mixed[: len(real_parts)]), Mixture(mixed[len(real_parts) :])
         start_parts = start_parts or [(real_buffer, 1.0)]
         *start_counts, rest = split_counts(rollout_setting[1], [fraction for _, fraction in start_parts])
         start_counts[0] += rest
@@ -82,7 +84,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
                         self.starts.sample()["observations"], rollout_length
                     )
                     self.fake_buffer.add_batch(**transitions)
-                losses.add(self.policy.learn(self.batches.sample()))
+                losses.add(self.policy.learn({"real": self.real_rows.sample(), "fake": self.fake_rows.sample()}))
                 step += 1
             if self.lr_scheduler is not None:
                 self.lr_scheduler.step()

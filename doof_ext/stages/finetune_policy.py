@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from doof_ext.build import build_fake_buffer, build_policy
-from doof_ext.policy import DOOFPolicy
+from doof_ext.policy import ModelBasedPolicy
 from doof_ext.stages.training import run_trainer
 from doof_ext.trainer import Evaluation, PolicyFinetuneTrainer
 
@@ -12,7 +12,7 @@ from doof_ext.trainer import Evaluation, PolicyFinetuneTrainer
 class PolicyFinetuning:
     """What stage 5 gives."""
 
-    policy: DOOFPolicy  # π*_off
+    policy: ModelBasedPolicy  # π*_off
     evaluation: Evaluation
     gradient_steps: int
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from doof_ext.build import build_dynamics, build_fake_buffer, build_policy
 from doof_ext.dynamics import DOOFDynamics
-from doof_ext.policy import DOOFPolicy
+from doof_ext.policy import ModelBasedPolicy
 from doof_ext.progress import StageProgress
 from doof_ext.replay import TensorReplayBuffer
 from doof_ext.stages.training import run_trainer
@@ -15,7 +15,7 @@ from doof_ext.trainer import DOOFTrainer, Evaluation
 class Pretraining:
     """What stage 1 gives."""
 
-    policy: DOOFPolicy  # π_off
+    policy: ModelBasedPolicy  # π_off
     dynamics: DOOFDynamics  # P̂
     fake_buffer: TensorReplayBuffer  # π_off's last rollouts in P̂, for the dynamics distance
     evaluation: Evaluation

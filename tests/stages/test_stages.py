@@ -33,13 +33,19 @@ def trainers(monkeypatch):
         state = {name: value.clone() for name, value in self.policy.state_dict().items()}
         batches, starts = [], []
         learn, rollout = self.policy.learn, self.policy.rollout
-        self.policy.learn = lambda batch: batches.append(batch) or learn(batch)
+        self.policy.learn = lambda batch: batches.append(_joined(batch)) or learn(batch)
         self.policy.rollout = lambda obs, length: starts.append((obs, length)) or rollout(obs, length)
         made.append(dict(trainer=self, initial=state, batches=batches, starts=starts))
         return train(self)
 
     monkeypatch.setattr(DOOFTrainer, "train", spy)
     return made
+
+
+def _joined(batch):
+    """The real rows, then the fake ones, and how many of them are real."""
+    rows = {name: torch.cat([batch["real"][name], batch["fake"][name]]) for name in batch["real"]}
+    return rows | {"real_rows": len(batch["real"]["rewards"])}
 
 
 def _marked(buffer, mark):
@@ -60,15 +66,16 @@ def test_pretraining_batches_are_5_percent_d_and_rewards_are_penalised(tiny, spe
     (spied,) = trainers
     for batch in spied["batches"]:
         assert len(batch["rewards"]) == 256
-        assert _rows_with(batch, 1.25) == 12 and (batch["rewards"][:12] == 1.25).all()
+        assert batch["real_rows"] == _rows_with(batch, 1.25) == 12 and (batch["rewards"][:12] == 1.25).all()
     assert result.policy.uncertainty_coef == -5.0  # Table 5: hopper-random's lambda_off
     assert all((obs[:, 0] == 1.25).all() and len(obs) == 40 for obs, _ in spied["starts"])
     assert result.gradient_steps == 4 and result.dynamics_steps > 0
 
 
-def test_the_uncertainty_buffer_holds_d_with_r_plus_lambda_on_u(parts, offline):
-    _, dynamics, _ = parts
-    buffer = make_uncertainty_buffer(offline, dynamics, size=100, exploration_coef=2.5)
+def test_the_uncertainty_buffer_holds_d_with_r_plus_lambda_on_u(parts, spec, offline):
+    config, dynamics, _ = parts
+    policy = build_policy(config, spec, dynamics, uncertainty_coef=2.5)
+    buffer = make_uncertainty_buffer(offline, policy, size=100)
     rows, original = buffer.sample_all(), offline.sample_all()
     assert len(buffer) == 100
     lookup = {row.tobytes(): i for i, row in enumerate(original["observations"])}
@@ -82,7 +89,7 @@ def test_the_uncertainty_buffer_holds_d_with_r_plus_lambda_on_u(parts, offline):
 
 def test_exploration_mixes_and_rewards_as_appendix_b2(parts, spec, offline, env, logger, trainers, monkeypatch):
     config, dynamics, policy = parts
-    marked_du = _marked(make_uncertainty_buffer(offline, dynamics, 100, config.exploration_coef), 9.75)
+    marked_du = _marked(make_uncertainty_buffer(offline, policy, 100), 9.75)
     monkeypatch.setattr("doof_ext.stages.explore.make_uncertainty_buffer", lambda *_: marked_du)
     weights = {name: value.clone() for name, value in dynamics.model.state_dict().items()}
     result = explore(config, spec, policy, dynamics, _marked(offline, 1.25), env, logger)
@@ -90,6 +97,7 @@ def test_exploration_mixes_and_rewards_as_appendix_b2(parts, spec, offline, env,
     for batch in spied["batches"]:
         assert len(batch["rewards"]) == 256
         assert (_rows_with(batch, 1.25), _rows_with(batch, 9.75)) == (6, 6)
+        assert batch["real_rows"] == 6  # D_u's rows are bonus rows
     for obs, _ in spied["starts"]:
         assert ((obs[:, 0] == 1.25).sum(), (obs[:, 0] == 9.75).sum()) == (20, 20)
     assert result.policy.uncertainty_coef == +config.exploration_coef == 5.0
@@ -118,7 +126,7 @@ def test_policy_finetuning_starts_from_pi_off_and_mixes_as_appendix_b5(
     (spied,) = trainers
     for batch in spied["batches"]:
         assert len(batch["rewards"]) == 256
-        assert (_rows_with(batch, 1.25), _rows_with(batch, 7.5)) == (6, 0)
+        assert (batch["real_rows"], _rows_with(batch, 1.25), _rows_with(batch, 7.5)) == (6, 6, 0)
     for obs, _ in spied["starts"]:
         assert ((obs[:, 0] == 1.25).sum(), (obs[:, 0] == 7.5).sum()) == (20, 20)
     assert result.policy.dynamics is finetuned_dynamics
@@ -135,6 +143,7 @@ def test_d_on_can_join_the_real_part_of_stage_5(tiny, parts, spec, offline, env,
     finetune_policy(config, spec, pretrained, dynamics, *data, env, logger)
     batch = trainers[0]["batches"][0]
     assert (_rows_with(batch, 1.25), _rows_with(batch, 7.5), len(batch["rewards"])) == (6, 6, 256)
+    assert batch["real_rows"] == 12
 
 
 def test_training_moves_every_network_and_keeps_optimisers_apart(parts, spec, offline, env, logger):

@@ -47,7 +47,7 @@ class MOBILEPolicy(MaximumEntropyPolicy):
         target = self._bellman_target(mixed, real_rows=len(batch["real"]["rewards"]))
         predictions = torch.stack([critic(obss, actions) for critic in self.critics])  # [critics, B, 1]
         critic_loss = (predictions - target).square().mean()
-        losses = {"loss/critics": descend(critic_loss, self.critics_optim)}
+        losses = {"loss/critic": descend(critic_loss, self.critics_optim)}
 
         losses |= self._learn_actor(obss, lambda obss, actions: self._min_q(self.critics, obss, actions))
         polyak_update(self.critics_old, self.critics, self._tau)
