@@ -34,10 +34,12 @@ class Config:
     rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)")
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
     termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
+    max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
     source: str = option("auto", "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe")
     download: bool = option(False, "fetch D4RL's file of the task where it is not on this machine")
     dataset_steps: int | None = option(None, "steps of a recipe dataset; as many as D4RL's by default")
-    physics: str = option("d4rl", "the environment's bodies: D4RL's (MuJoCo 2.1) or as shipped", ("d4rl", "gymnasium"))
+    physics: str = option("d4rl", "the environment's: D4RL's bodies in Gymnasium, as shipped, or MuJoCo 2.1 itself",
+                          ("d4rl", "gymnasium", "mujoco-py"))  # fmt: skip
     device: str = option("cpu", "where networks and buffers live", ("cpu", "cuda"))
     threads: int | None = option(None, "torch threads; all cores by default")
     logdir: str = option("log", "run directories go to LOGDIR/TASK/…")
@@ -115,7 +117,7 @@ class Config:
         """The task's spec; with ``env_id``, that environment's."""
         if self.env_id is None:
             return get_spec(self.task)
-        return spec_of_env(self.task, self.env_id, self.termination)
+        return spec_of_env(self.task, self.env_id, self.termination, self.max_episode_steps)
 
     @property
     def exploration_coef(self) -> float:
@@ -169,8 +171,8 @@ def resolve(config: Config, given: set[str] = frozenset()) -> Config:
     """
     if config.env_id is not None and "task" not in given:
         config = dataclasses.replace(config, task=name_of_env(config.env_id))
-    if config.termination is not None and config.env_id is None:
-        raise UserError("--termination goes with --env-id; a task has its rule")
+    if config.env_id is None and (config.termination, config.max_episode_steps) != (None, None):
+        raise UserError("--termination and --max-episode-steps go with --env-id; a task has its own")
     spec = config.spec
     if config.preset not in PRESETS:
         raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")

@@ -60,10 +60,15 @@ def make(args):
         raise UserError("give --task (or --env-id) and --out, or --info FILE; see --help")
     if args.steps is not None and args.steps < 2:
         raise UserError(f"--steps is {args.steps}; it must be at least 2")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}; it must be at least 0")
     from doof_ext import data
-    from doof_ext.data.dataset import first_steps, write_dataset
+    from doof_ext.data.dataset import check_writable, first_steps, write_dataset
     from doof_ext.data.recipe import generate, has_recipe, record_uniform
+    from doof_ext.tasks import make_env
 
+    check_writable(args.out)
+    spec = spec if spec.obs_dim else make_env(spec).spec
     if args.source == "random":
         dataset = record_uniform(spec, args.steps or spec.dataset_steps or 10_000, args.seed)
     elif args.source == "recipe" and has_recipe(spec):

@@ -33,11 +33,13 @@ def log_steps(steps, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20_000, help="steps in the log")
+    parser.add_argument("--steps", type=int, default=20_000, help="steps in the log; at least 2")
     parser.add_argument("--preset", default="quick", choices=PRESETS)
     parser.add_argument("--logdir", default="log")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    if args.steps < 2:
+        parser.error(f"--steps is {args.steps}; it must be at least 2")
 
     register(TaskSpec(
         name="my-pendulum",

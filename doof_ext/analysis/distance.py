@@ -27,7 +27,9 @@ def simulate_pairs(env, observations, actions, device="cpu") -> TruePairs:
     """
     observations, actions = np.asarray(observations, np.float64), np.asarray(actions, np.float64)
     if env.has_oracle:
-        next_observations, _, _ = env.simulate(**env.state_from_observation(observations), action=actions)
+        states = env.state_from_observation(observations)
+        next_observations, _, _ = env.simulate(**states, action=actions)
+        observations = env.observe(states)
     else:
         next_observations = np.full_like(observations, np.nan)
     whole = np.isfinite(next_observations).all(1) & (abs(next_observations) < 1e6).all(1)

@@ -5,27 +5,42 @@ import torch
 
 from doof_ext.errors import UserError
 
+_CLIPPED = 10.0  # from where Hopper's and Walker2d's observations clip velocities
 TOLERANCE = 1e-3  # largest difference that float32 files and MuJoCo's versions explain
 
 
 def transition_error(env, dataset, sample=500, seed=0) -> float | None:
-    """How far the environment reproduces the dataset's own transitions from the recorded states.
+    """How far the environment reproduces the dataset's own transitions.
+
+    It starts from the recorded states, or else, where observations tell the state (HalfCheetah, and Hopper and Walker2d
+    below the velocity at which they clip), from observations.
 
     Returns: the largest difference in any coordinate of the next observation over ``sample`` random rows (infinite
-    where the simulator breaks down), or None where states are not recorded or the environment has none.
+    where the simulator breaks down), or None where there is nothing to start from. From observations it is that of 99
+    in 100 rows: a rare contact makes much of a float32's rounding.
     Raises: UserError for states of another model.
     """
     state = env.state()
-    if not state or not set(state) <= set(dataset.states):
+    if not state or not env.has_oracle:
         return None
-    for name, value in state.items():
-        if dataset.states[name].shape[1:] != value.shape:
-            raise UserError(f"infos/{name} has {dataset.states[name].shape[1]} columns, the environment {len(value)}: "
-                            "a file of another task?")  # fmt: skip
     rows = np.random.default_rng(seed).permutation(len(dataset))[:sample]
-    recorded = {name: dataset.states[name][rows] for name in state}
-    next_obs, _, _ = env.simulate(**recorded, action=dataset.actions[rows])
-    error = abs(next_obs - dataset.next_observations[rows]).max()
+    if set(state) <= set(dataset.states):
+        for name, value in state.items():
+            width = dataset.states[name].shape[1]
+            if width != len(value):
+                here = f"the environment {len(value)}"
+                raise UserError(f"infos/{name} has {width} columns, {here}: a file of another task?")
+        start, part = {name: dataset.states[name][rows] for name in state}, 1.0
+    elif env.observation_is_state:
+        rows = rows[(abs(dataset.observations[rows]) < _CLIPPED).all(1)]
+        start, part = env.state_from_observation(dataset.observations[rows]), 0.99
+    else:
+        return None
+    if not len(rows):
+        return None
+    next_obs, _, _ = env.simulate(**start, action=dataset.actions[rows])
+    errors = abs(next_obs - dataset.next_observations[rows]).max(1)
+    error = np.sort(errors)[int(part * (len(errors) - 1))]  # NaN comes last
     return float(error) if np.isfinite(error) else float("inf")
 
 
@@ -51,7 +66,7 @@ def physics_finding(env, dataset) -> str:
     """One line on :func:`transition_error`."""
     error = transition_error(env, dataset)
     if error is None:
-        return "physics check: not possible, no simulator states to start from"
+        return "physics check: not possible, nothing tells the simulator's states"
     if error > TOLERANCE:
         return (
             f"WARNING: the environment ({env.physics} physics) misses the data's own transitions by up to {error:.2g}: "
@@ -63,6 +78,14 @@ def physics_finding(env, dataset) -> str:
 def check_world(env, rule, dataset) -> list[str]:
     """What a user must know before D and D_on are mixed: a line each. Raises UserError as the checks do."""
     findings = [physics_finding(env, dataset)]
+    named = dataset.metadata.get("task", env.spec.name)
+    if named.split("-")[0] != env.spec.name.split("-")[0]:
+        findings.append(f"WARNING: the data are of {named}, the task is {env.spec.name}")
+    low, high = env.action_space.low - 1e-4, env.action_space.high + 1e-4
+    outside = int(((dataset.actions < low) | (dataset.actions > high)).any(1).sum())
+    if outside:
+        of_all = f"{outside} of {len(dataset)}"
+        findings.append(f"WARNING: {of_all} recorded actions lie outside the action space: other units?")
     if "reconstructed" in dataset.metadata:
         findings.append(f"data: {dataset.metadata['reconstructed']}")
     differing, looked_at = termination_errors(rule, dataset)

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import tempfile
 from dataclasses import dataclass, field
 
 import h5py
@@ -94,6 +95,8 @@ def read_dataset(path, spec=None) -> Dataset:
             names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
             columns = {name: _read_column(path, name, file[name]) for name in names if name in file}
             metadata = _read_metadata(file)
+    except UserError:
+        raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: not a whole HDF5 file ({_first_line(error)}); fetch or make it again") from error
     return dataset_from_columns(path, columns, metadata, spec)
@@ -186,9 +189,9 @@ def write_dataset(path, dataset: Dataset) -> None:
 
     Raises: UserError where it cannot be written (a full disk, a folder without permission); nothing is left behind.
     """
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = None
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        temporary = temporary_beside(path)
         with h5py.File(temporary, "w") as file:
             for name in (*_FLOATS, *_FLAGS):
                 column = getattr(dataset, name)
@@ -204,8 +207,28 @@ def write_dataset(path, dataset: Dataset) -> None:
         reason = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else _first_line(error)
         raise UserError(f"{path} cannot be written ({reason}); make room or choose another place") from error
     finally:
-        if os.path.exists(temporary):
+        if temporary is not None and os.path.exists(temporary):
             os.remove(temporary)
+
+
+def temporary_beside(path) -> str:
+    """A new empty file in the folder of ``path``, which is made where it is missing; raises OSError where it cannot."""
+    folder, name = os.path.split(os.path.abspath(path))
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f"{name}.", suffix=".tmp", dir=folder)
+    os.close(handle)
+    os.chmod(temporary, 0o644)
+    return temporary
+
+
+def check_writable(path) -> None:
+    """Raises UserError where ``path`` could not be written, before the work of making what goes there."""
+    try:
+        os.remove(temporary_beside(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from error
 
 
 def _compression(column):

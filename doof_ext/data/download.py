@@ -1,5 +1,7 @@
 """D4RL's published files: where they are on the web and on this machine, and how they get here."""
 
+import contextlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -20,12 +22,12 @@ def folder() -> str:
 
 def url(spec) -> str | None:
     """The published address of the task's file, or None for a task that is not D4RL's."""
+    if not spec.paper_name:
+        return None
     if spec.domain == "pen":
         return f"{SERVER}/hand_dapg_v1/{spec.name}.hdf5"
-    if spec.domain:
-        stem, version = spec.name.rsplit("-", 1)
-        return f"{SERVER}/gym_mujoco_v2/{stem.replace('-', '_')}-{version}.hdf5"
-    return None
+    stem, version = spec.name.rsplit("-", 1)
+    return f"{SERVER}/gym_mujoco_v2/{stem.replace('-', '_')}-{version}.hdf5"
 
 
 def local_file(spec) -> str | None:
@@ -38,27 +40,53 @@ def local_file(spec) -> str | None:
     return None
 
 
-def download(spec, address: str | None = None) -> str:
+def download(spec) -> str:
     """Fetches the task's file into D4RL's folder; returns its path.
 
-    A broken download is left as ``.part`` and continued by the next call. The file gets its name only after its
-    columns and the number of its rows have been checked.
+    A broken download is left as ``.part`` and continued by the next call; one process at a time downloads into the
+    folder. The file gets its name only after its columns and the number of its rows have been checked.
 
     Raises: UserError naming address and folder, for a task without a file, a failed transfer or a wrong file.
     """
-    address = address or url(spec)
+    address = url(spec)
     if address is None:
         raise UserError(f"{spec.name} is none of D4RL's tasks: there is nothing to download; give --source hdf5:FILE")
     path = os.path.join(folder(), os.path.basename(address))
-    part = path + ".part"
     try:
         os.makedirs(folder(), exist_ok=True)
-        _transfer(address, part, spec.name)
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", None) or error.strerror or str(error) or type(error).__name__
+        part = path + ".part"
+        with _locked(folder()):
+            if not os.path.exists(path):  # else another process has just fetched it
+                with open(part, "ab") as file:
+                    _transfer(address, file, spec.name)
+                _check(part, address, spec)
+                os.replace(part, path)
+        return path
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        reason = " ".join(str(reason or type(error).__name__).split())
         raise UserError(
             f"cannot download {address} ({reason}); fetch it elsewhere and put it into {folder()}"
         ) from error
+
+
+@contextlib.contextmanager
+def _locked(directory):
+    """Waits until no other process downloads into ``directory``; where the system has no such locks, goes on."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _check(part, address, spec):
     try:
         dataset = read_dataset(part, spec)
         if abs(len(dataset) - spec.dataset_steps) > 0.02 * spec.dataset_steps:
@@ -66,29 +94,33 @@ def download(spec, address: str | None = None) -> str:
     except UserError as error:
         os.remove(part)
         raise UserError(f"{address} is not the file of {spec.name}: {error}") from error
-    os.replace(part, path)
-    return path
 
 
 def _transfer(address, part, label):
-    have = os.path.getsize(part) if os.path.exists(part) else 0
+    have = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is left to fetch
+        whole = (error.headers.get("Content-Range") or f"bytes */{have}").rpartition("/")[2]
+        if error.code == 416 and whole == str(have):  # nothing is left to fetch
             return
         raise
-    with response, open(part, "ab" if response.status == 206 else "wb") as file:
-        start = have if response.status == 206 else 0
+    with response:
+        if response.headers.get_content_type() == "text/html":
+            raise ConnectionError("a web page came instead of a file")
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            have = 0  # the server gives the file from its start
+            part.truncate(0)
         length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        bar = tqdm(total=total, initial=start, desc=f"download {label}", unit="B", unit_scale=True, disable=None)
+        total = have + int(length) if length else None
+        bar = tqdm(total=total, initial=have, desc=f"download {label}", unit="B", unit_scale=True, disable=None)
         with bar:
             while chunk := response.read(1 << 20):
-                file.write(chunk)
+                part.write(chunk)
                 bar.update(len(chunk))
-        file.flush()
-        os.fsync(file.fileno())
-    if total is not None and os.path.getsize(part) < total:
-        raise ConnectionError(f"the connection ended after {os.path.getsize(part)} of {total} bytes; run it again")
+        part.flush()
+        os.fsync(part.fileno())
+    size = os.path.getsize(part.name)
+    if total is not None and size != total:
+        raise ConnectionError(f"the connection ended after {size} of {total} bytes; run it again to continue")

@@ -7,13 +7,13 @@ import numpy as np
 from doof_ext.errors import UserError
 
 
-def read_minari(dataset_id: str, download: bool = True) -> dict:
+def read_minari(dataset_id: str) -> tuple[dict, dict]:
     """The columns of a Minari dataset by D4RL's names, and its metadata.
 
     A step whose episode was terminated there is a terminal; one that was truncated, or is the last of an episode that
     says neither, is a timeout.
 
-    Args: an id such as ``mujoco/hopper/medium-v0``; whether to fetch it where it is not on this machine.
+    Args: an id such as ``mujoco/hopper/medium-v0``, which is fetched where it is not on this machine.
     Returns: (columns, metadata). Raises: UserError where it cannot be had or has no box spaces.
     """
     try:
@@ -22,14 +22,18 @@ def read_minari(dataset_id: str, download: bool = True) -> dict:
         raise UserError("--source minari:ID needs Minari; pip install 'doof_ext[minari]'") from error
     folder = os.environ.get("MINARI_DATASETS_PATH") or os.path.join("~", ".minari", "datasets")
     try:
-        local = dataset_id in minari.list_local_datasets()
-        dataset = minari.load_dataset(dataset_id, download=download and not local)
+        dataset = minari.load_dataset(dataset_id, download=True)
+        for name, space in (("observations", dataset.observation_space), ("actions", dataset.action_space)):
+            if type(space).__name__ != "Box" or len(space.shape) != 1:
+                raise UserError(f"{dataset_id}: its {name} are {space}; DOOF needs a Box with one dimension")
+        episodes = [_columns(dataset_id, episode) for episode in dataset.iterate_episodes()]
+    except UserError:
+        raise
     except Exception as error:  # missing ids, damaged files and each of its download back ends raise kinds of their own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"Minari cannot give {dataset_id} ({reason}); `minari download {dataset_id}` puts it into {folder}"
         ) from error
-    episodes = [_columns(dataset_id, episode) for episode in dataset.iterate_episodes()]
     if not episodes:
         raise UserError(f"{dataset_id}: no episodes in it")
     columns = {name: np.concatenate([episode[name] for episode in episodes]) for name in episodes[0]}
@@ -39,19 +43,19 @@ def read_minari(dataset_id: str, download: bool = True) -> dict:
 
 
 def _columns(dataset_id, episode):
-    for name in ("observations", "actions"):
-        if not isinstance(getattr(episode, name), np.ndarray):
-            raise UserError(f"{dataset_id}: its {name} are a {type(getattr(episode, name)).__name__}, not one array")
+    steps = len(episode.rewards)
+    lengths = [len(column) for column in (episode.actions, episode.terminations, episode.truncations)]
+    if len(episode.observations) != steps + 1 or lengths != [steps] * 3:
+        raise UserError(f"{dataset_id}: episode {episode.id} is damaged, its columns differ in length")
     terminals = np.array(episode.terminations, dtype=bool)
     timeouts = np.array(episode.truncations, dtype=bool)
-    if len(timeouts):
-        timeouts[-1] = True
-    observations = episode.observations.astype(np.float32)
+    timeouts[-1:] = True
+    observations = np.asarray(episode.observations, np.float32)
     return {
         "observations": observations[:-1],
-        "actions": episode.actions.astype(np.float32),
+        "actions": np.asarray(episode.actions, np.float32),
         "next_observations": observations[1:],
-        "rewards": episode.rewards.astype(np.float32),
+        "rewards": np.asarray(episode.rewards, np.float32),
         "terminals": terminals,
         "timeouts": timeouts & ~terminals,
     }

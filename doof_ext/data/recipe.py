@@ -5,6 +5,7 @@ each with an environment and generators seeded from (recipe, seed, stream), so t
 not on how many processes made them.
 """
 
+import concurrent.futures
 import multiprocessing
 import os
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from doof_ext.data.behaviour import Behaviour, UniformBehaviour
-from doof_ext.data.dataset import Dataset, read_dataset, write_dataset
+from doof_ext.data.dataset import Dataset, check_writable, read_dataset, write_dataset
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec, make_env
 
@@ -30,7 +31,7 @@ _DOMAINS = ("hopper", "halfcheetah", "walker2d")
 
 def has_recipe(spec: TaskSpec) -> bool:
     """Whether the task's dataset can be made here."""
-    return spec.domain in _DOMAINS and (spec.quality == "random" or spec.quality in _SHIPPED)
+    return spec.domain in _DOMAINS and bool(spec.paper_name) and (spec.quality == "random" or spec.quality in _SHIPPED)
 
 
 def behaviours(spec: TaskSpec, seed: int) -> list[Behaviour]:
@@ -58,10 +59,10 @@ def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, process
             return read_dataset(path, spec)
         except UserError as error:
             print(f"{error}; making it again", file=sys.stderr)
-    try:  # before the work, not after it
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror}); set DOOF_DATA_DIR to another folder") from error
+    try:
+        check_writable(path)
+    except UserError as error:
+        raise UserError(f"{error}: set DOOF_DATA_DIR to another folder") from error
     dataset = generate(spec, steps, seed, processes)
     write_dataset(path, dataset)
     return dataset
@@ -99,11 +100,11 @@ def _record(spec, policies, steps, seed, processes, metadata):
     for policy, share in zip(policies, np.diff(np.linspace(0, steps, len(policies) + 1).astype(int)), strict=True):
         for start in range(0, share, STREAM_STEPS):
             jobs.append((spec, policy, seed, len(jobs), min(STREAM_STEPS, share - start)))
-    processes = min(processes or len(os.sched_getaffinity(0)), len(jobs))
+    processes = min(processes or cores(), len(jobs))
     columns, filled = {}, 0
     bar = tqdm(total=steps, desc=f"recording {metadata['recipe']}", unit="step", disable=None)
-    with bar, multiprocessing.get_context("spawn").Pool(processes) if processes > 1 else _InProcess() as pool:
-        for stream in pool.imap(_record_stream, jobs):
+    with bar:
+        for stream in _in_parallel(_record_stream, jobs, processes):
             count = len(stream["rewards"])
             for name, rows in stream.items():
                 whole = columns.setdefault(name, np.empty((steps, *rows.shape[1:]), rows.dtype))
@@ -114,16 +115,24 @@ def _record(spec, policies, steps, seed, processes, metadata):
     return Dataset(**columns, states=states, metadata=metadata)
 
 
-class _InProcess:
-    """A pool of no processes: one stream is not worth starting one."""
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-    imap = staticmethod(map)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
+def _in_parallel(function, jobs, processes):
+    if processes == 1:  # one stream is not worth starting a process
+        yield from map(function, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+        try:
+            yield from pool.map(function, jobs)
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "a recording process ended early: killed, for want of memory perhaps, or started by a script that does "
+                "not keep its work under `if __name__ == '__main__':`"
+            ) from error
 
 
 def _rng(spec, seed, *purpose):

@@ -13,6 +13,7 @@ import numpy as np
 
 from doof_ext.errors import UserError
 from doof_ext.tasks.mujoco_env import MujocoTaskEnv
+from doof_ext.tasks.oracle import simulate_rows
 
 try:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -47,7 +48,8 @@ class PenTaskEnv(MujocoTaskEnv):
 
     def simulate(self, qpos, qvel, action, *, desired_orien):
         """As ``MujocoTaskEnv.simulate``, with the pen's desired orientation, a quaternion [4] or [B, 4]."""
-        return self._simulate(action, qpos=qpos, qvel=qvel, desired_orien=desired_orien)
+        state = {"qpos": qpos, "qvel": qvel, "desired_orien": desired_orien}
+        return simulate_rows(self._simulate_one, action, state)
 
     def _set_state(self, simulator, qpos, qvel, desired_orien):
         simulator.model.body_quat[simulator.target_obj_body_id] = desired_orien
@@ -90,5 +92,6 @@ class PenTaskEnv(MujocoTaskEnv):
 def _turn_of_z_axis(direction):
     """The quaternion [..., 4] of the shortest turn from the z axis to ``direction`` [..., 3]."""
     x, y, z = np.moveaxis(direction / np.linalg.norm(direction, axis=-1, keepdims=True), -1, 0)
+    x = np.where(z <= -1 + 1e-12, 1.0, x)  # straight down: any half turn will do
     quaternion = np.stack([1 + z, -y, x, np.zeros_like(z)], axis=-1)
     return quaternion / np.linalg.norm(quaternion, axis=-1, keepdims=True)

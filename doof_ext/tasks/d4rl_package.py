@@ -6,6 +6,18 @@ import io
 import os
 
 
+def make_gym(task):
+    """gym's environment of a D4RL task; raises what gym, d4rl and mujoco-py raise where it cannot be had."""
+    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+    with contextlib.suppress(ImportError):
+        import torch._dynamo  # noqa: F401 - loads triton, which crashes when it comes after mujoco_py (LLVM twice)
+    with contextlib.redirect_stderr(io.StringIO()):
+        import d4rl.gym_mujoco  # noqa: F401 - registers the environments; `import d4rl` stops where mjrl is missing
+        import gym
+
+        return gym.make(task)
+
+
 def read_d4rl_package(task):
     """The task's recorded arrays, a dict by D4RL's names, or None where the package cannot give them.
 
@@ -13,13 +25,8 @@ def read_d4rl_package(task):
     """
     if importlib.util.find_spec("d4rl") is None or importlib.util.find_spec("gym") is None:
         return None
-    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            import d4rl.gym_mujoco  # noqa: F401 - registers the environments
-            import gym
-
-        return gym.make(task).get_dataset()
+        return make_gym(task).get_dataset()
     except Exception as error:  # mujoco-py, gym and the download each raise kinds of their own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"the d4rl package is installed but cannot give {task} ({reason})")

@@ -19,6 +19,7 @@ class GymnasiumTaskEnv:
     """
 
     physics = "gymnasium"
+    observation_is_state = False  # whether state_from_observation() gives back the state that was observed
     has_oracle = False  # whether simulate() and state_from_observation() give the true dynamics of an observation
 
     def __init__(self, spec: TaskSpec, seed: int = 0):
@@ -26,7 +27,10 @@ class GymnasiumTaskEnv:
         self._env = make_gymnasium(spec)
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
-        self.spec = _complete(spec, self.observation_space, self.action_space)
+        self.spec = complete(spec, self.observation_space, self.action_space)
+        if spec.max_episode_steps is None and getattr(self._env.spec, "max_episode_steps", None) is None:
+            raise UserError(f"{spec.name}: its episodes have no time limit; give max_episode_steps "
+                            "(--max-episode-steps), else one may never end")  # fmt: skip
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -38,13 +42,13 @@ class GymnasiumTaskEnv:
         """Starts an episode; returns its first observation [O]."""
         observation, _ = self._env.reset(seed=self._next_reset_seed)
         self._next_reset_seed = None
-        return observation
+        return np.array(observation)  # a copy: the environment may go on writing into its own
 
     def step(self, action: np.ndarray):
         """Acts once; returns next observation [O], reward, done, info."""
-        observation, reward, terminated, truncated, info = self._env.step(action)
-        info["TimeLimit.truncated"] = truncated and not terminated
-        return observation, float(reward), bool(terminated or truncated), info
+        observation, reward, terminated, truncated, info = self._env.step(np.array(action))
+        info["TimeLimit.truncated"] = bool(truncated and not terminated)
+        return np.array(observation), np.asarray(reward).item(), bool(terminated or truncated), info
 
     def state(self) -> dict[str, np.ndarray]:
         """The simulator's present state, by the names of ``simulate``'s arguments; empty where there is none."""
@@ -75,15 +79,26 @@ def make_gymnasium(spec: TaskSpec, **settings) -> gymnasium.Env:
         raise UserError(f"{spec.name}: {spec.env_id!r} cannot be made ({' '.join(str(error).split())})") from error
 
 
-def _complete(spec, observation_space, action_space):
+def complete(spec, observation_space, action_space) -> TaskSpec:
+    """The spec with the spaces' dimensions and bounds; raises UserError for spaces that are not bounded boxes."""
     for name, space in (("observations", observation_space), ("actions", action_space)):
-        if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+        if type(space).__name__ != "Box" or len(space.shape) != 1:  # gymnasium's, or gym's of the original stack
             raise UserError(f"{spec.name}: {name} are {space}; DOOF needs a Box with one dimension")
+    if action_space.dtype.kind != "f":
+        raise UserError(f"{spec.name}: actions are {action_space}; DOOF needs real numbers")
     if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
         raise UserError(
-            f"{spec.name}: actions are {action_space}; DOOF needs bounds, see gymnasium.wrappers.RescaleAction"
+            f"{spec.name}: actions are {action_space}; DOOF needs finite bounds, see gymnasium.wrappers.RescaleAction"
         )
     return dataclasses.replace(
         spec, obs_dim=observation_space.shape[0], action_dim=action_space.shape[0],
-        action_low=tuple(map(float, action_space.low)), action_high=tuple(map(float, action_space.high)),
+        action_low=_within(action_space, action_space.low, np.inf),
+        action_high=_within(action_space, action_space.high, -np.inf),
     )  # fmt: skip
+
+
+def _within(space, bounds, inward):
+    """Bounds as float32 numbers that lie within the space."""
+    rounded = bounds.astype(np.float32)
+    outside = (rounded < space.low) | (rounded > space.high)
+    return tuple(map(float, np.where(outside, np.nextafter(rounded, np.float32(inward)), rounded)))

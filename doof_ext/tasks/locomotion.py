@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 
 from doof_ext.tasks.mujoco_env import MujocoTaskEnv
+from doof_ext.tasks.oracle import locomotion_state
 
 _BODY_FIELDS = ("body_mass", "body_inertia", "body_ipos", "body_iquat")
 
@@ -18,6 +19,7 @@ class LocomotionTaskEnv(MujocoTaskEnv):
     """One of D4RL's three locomotion tasks."""
 
     has_oracle = True
+    observation_is_state = True
 
     def __init__(self, spec, seed=0, physics="d4rl"):
         """Args: the task's spec; the seed of resets and of the action space; ``d4rl`` or ``gymnasium`` physics."""
@@ -36,13 +38,5 @@ class LocomotionTaskEnv(MujocoTaskEnv):
         mujoco.mj_setConst(simulator.model, mujoco.MjData(simulator.model))
 
     def state_from_observation(self, observations):
-        """States of observations [..., O]: a dict of qpos [..., nq], with root position x 0, and qvel [..., nv].
-
-        Exact for HalfCheetah. Hopper's and Walker2d's observations clip velocities at +-10, so that a state whose
-        velocity was beyond comes back with +-10.
-        """
-        observations = np.asarray(observations, dtype=np.float64)
-        joints = self._env.unwrapped.model.nq - 1
-        root = np.zeros((*observations.shape[:-1], 1))
-        qpos = np.concatenate([root, observations[..., :joints]], axis=-1)
-        return {"qpos": qpos, "qvel": observations[..., joints:].copy()}
+        """See :func:`doof_ext.tasks.oracle.locomotion_state`."""
+        return locomotion_state(observations, self._env.unwrapped.model.nq)

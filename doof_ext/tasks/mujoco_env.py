@@ -4,6 +4,7 @@ import mujoco
 import numpy as np
 
 from doof_ext.tasks.gymnasium_env import GymnasiumTaskEnv, make_gymnasium
+from doof_ext.tasks.oracle import simulate_rows
 
 _RESETS = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{quantity}")) for quantity in ("POS", "VEL", "ACC"))
 
@@ -30,24 +31,24 @@ class MujocoTaskEnv(GymnasiumTaskEnv):
         Returns: next_obs [O] or [B, O] float64 (NaN where MuJoCo finds the state unstable),
         reward float or [B], terminal bool or [B].
         """
-        return self._simulate(action, qpos=qpos, qvel=qvel)
+        return simulate_rows(self._simulate_one, action, {"qpos": qpos, "qvel": qvel})
 
-    def _simulate(self, action, **state):
-        action, state = np.asarray(action), {name: np.asarray(value) for name, value in state.items()}
-        if action.ndim == 1:
-            return self._simulate_one(action, **state)
-        steps = [
-            self._simulate_one(row, **{name: value[index] for name, value in state.items()})
-            for index, row in enumerate(action)
-        ]
-        next_obs, rewards, terminals = zip(*steps, strict=True)
-        return np.stack(next_obs), np.array(rewards), np.array(terminals)
+    def observe(self, states):
+        """The observations [B, O] of states, a dict of arrays [B, ·] as ``state_from_observation`` gives them."""
+        simulator, rows = self._second_world(), []
+        for index in range(len(states["qpos"])):
+            self._set_state(simulator, **{name: value[index] for name, value in states.items()})
+            rows.append(simulator._get_obs())
+        return np.stack(rows)
 
-    def _simulate_one(self, action, **state):
+    def _second_world(self):
         if self._simulator is None:
             self._simulator = make_gymnasium(self.spec).unwrapped
             self._prepare(self._simulator)
-        simulator = self._simulator
+        return self._simulator
+
+    def _simulate_one(self, action, **state):
+        simulator = self._second_world()
         mujoco.mj_resetData(simulator.model, simulator.data)  # else the solver's warm start remembers the last call
         self._set_state(simulator, **state)
         next_obs, reward, terminal, _, _ = simulator.step(action)

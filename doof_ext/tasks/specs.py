@@ -73,6 +73,7 @@ _PEN = dict(
     actor_lr=3e-5, dynamics_lr=3e-4, hidden_dims=(256, 256, 256), dynamics_hidden_dims=(400, 400, 400, 400),
 )  # fmt: skip
 
+_DOMAINS = ("hopper", "halfcheetah", "walker2d", "pen")
 _SPECS: dict[str, TaskSpec] = {}
 
 
@@ -129,9 +130,9 @@ def name_of_env(env_id: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", env_id).strip("-.") or "own"
 
 
-def spec_of_env(name: str, env_id: str, termination: str | None) -> TaskSpec:
+def spec_of_env(name: str, env_id: str, termination: str | None, max_episode_steps: int | None = None) -> TaskSpec:
     """The spec of a Gymnasium environment that no task names (``--env-id``), with the kit's defaults."""
-    return _checked(TaskSpec(name=name, env_id=env_id, termination=termination))
+    return _checked(TaskSpec(name, env_id, termination, max_episode_steps))
 
 
 def _checked(spec):
@@ -139,6 +140,14 @@ def _checked(spec):
         raise UserError(f"task name {spec.name!r} names folders; use letters, digits, '-', '_' and '.'")
     if _SPECS.get(spec.name, spec) != spec:
         raise UserError(f"there is a task {spec.name!r} already; choose another name")
+    if spec.domain not in ("", *_DOMAINS):
+        raise UserError(f"{spec.name}: unknown domain {spec.domain!r}; leave it empty for a task of your own")
+    if spec.max_episode_steps is not None and spec.max_episode_steps < 1:
+        raise UserError(f"{spec.name}: max_episode_steps is {spec.max_episode_steps}; it must be at least 1")
+    if not spec.ref_max_score > spec.ref_min_score:
+        raise UserError(f"{spec.name}: ref_max_score must be above ref_min_score")
+    if not (spec.termination is None or isinstance(spec.termination, str) or callable(spec.termination)):
+        raise UserError(f"{spec.name}: termination is {spec.termination!r}, neither a name nor a function")
     if spec.termination is None and not spec.domain:
         raise UserError(
             f"{spec.name}: when does an episode end? Give termination (--termination) as module:function, "
@@ -165,8 +174,9 @@ def termination_rule(spec: TaskSpec):
         sys.path.append(os.getcwd())
     try:
         rule = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--termination {spec.termination!r}: {error}") from error
+    except Exception as error:  # the user's module may raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"--termination {spec.termination!r}: {reason}") from error
     if not callable(rule):
         raise UserError(f"--termination {spec.termination!r} is not a function")
     return rule

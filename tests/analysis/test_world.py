@@ -8,6 +8,7 @@ import torch
 
 from doof_ext import kit
 from doof_ext.analysis.world import check_world, termination_errors, transition_error
+from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec, make_env
 
@@ -35,8 +36,23 @@ def test_one_wrong_row_is_enough(env, dataset):
 
 
 def test_without_states_nothing_is_claimed(env, dataset):
-    assert "not possible" in check_world(env, RULE, dataclasses.replace(dataset, states={}))[0]
     assert transition_error(make_env(TaskSpec("own", "Pendulum-v1", "never")), dataset) is None
+    pen = make_env("pen-human-v1")
+    assert transition_error(pen, record_uniform(pen.spec, 50, seed=0, processes=1)) < 1e-6
+    assert transition_error(pen, dataclasses.replace(dataset, states={})) is None
+
+
+def test_where_observations_tell_the_state_they_do(env, dataset):
+    stateless = dataclasses.replace(dataset, states={})
+    assert transition_error(env, stateless) < 1e-4
+    assert transition_error(make_env("hopper-random-v2", physics="gymnasium"), stateless) > 1e-3
+
+
+def test_data_of_another_task_or_in_other_units_are_warned_of(env, dataset):
+    other = dataclasses.replace(dataset, metadata={"task": "walker2d-random-v2"}, actions=dataset.actions * 3)
+    warnings = "".join(check_world(env, RULE, other)[1:])
+    assert "the data are of walker2d-random-v2, the task is hopper-random-v2" in warnings
+    assert f"{(abs(other.actions) > 1).any(1).sum()} of 600 recorded actions lie outside" in warnings
 
 
 def test_states_of_another_model_are_refused(env, dataset):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from doof_ext.data.dataset import Dataset, dataset_from_columns, read_dataset, write_dataset
+from doof_ext.data.dataset import Dataset, check_writable, dataset_from_columns, read_dataset, write_dataset
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec
 
@@ -162,3 +162,26 @@ def test_d4rls_own_loader_reads_what_we_write(tmp_path, dataset, monkeypatch):
         np.testing.assert_array_equal(rows[name], getattr(dataset, name)[kept])
     inner = ~dataset.terminals[kept]  # after a terminal it gives the next episode's first observation
     np.testing.assert_array_equal(rows["next_observations"][inner], dataset.next_observations[kept][inner])
+
+
+def test_what_is_missing_or_no_array_is_named(tmp_path, dataset):
+    for name, change in (
+        ("no terminals", lambda file: file.pop("terminals")),
+        ("rewards holds", lambda file: (file.pop("rewards"), file.update(rewards=[b"a"]))),
+        ("actions is not an array", lambda file: (file.pop("actions"), file.create_group("actions"))),
+    ):
+        write_dataset(tmp_path / "d.hdf5", dataset)
+        with h5py.File(tmp_path / "d.hdf5", "a") as file:
+            change(file)
+        with pytest.raises(UserError, match=name) as caught:
+            read_dataset(tmp_path / "d.hdf5")
+        assert "not a whole" not in str(caught.value)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path, tmp_path / "file" / "d.hdf5"):
+        with pytest.raises(UserError, match="cannot be written"):
+            check_writable(path)
+    check_writable(tmp_path / "new" / "d.hdf5")
+    assert not list((tmp_path / "new").iterdir())

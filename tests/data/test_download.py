@@ -1,5 +1,6 @@
 """Fetching D4RL's files, from a real server on this machine."""
 
+import concurrent.futures
 import http.server
 import threading
 
@@ -25,6 +26,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if start >= len(content):
                 return self.send_error(416)
         self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Type", self.server.content_type)
         self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         self.wfile.write(content[start:][: self.server.break_after])
@@ -39,6 +43,7 @@ def server(tmp_path, dataset, monkeypatch):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
     write_dataset(tmp_path / "content.hdf5", dataset)
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.content_type = "application/octet-stream"
         running.content, running.break_after, running.ranges = (tmp_path / "content.hdf5").read_bytes(), None, []
         monkeypatch.setattr("doof_ext.data.download.SERVER", f"http://127.0.0.1:{running.server_port}")
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -93,6 +98,27 @@ def test_a_wrong_file_is_refused_and_nothing_stays(server, tmp_path, spec, datas
     with pytest.raises(UserError, match="is not the file of hopper-random-v2"):
         d4rl_files.download(spec)
     assert not _files(tmp_path)
+
+
+def test_a_web_page_in_its_place_does_not_cost_what_was_fetched(server, tmp_path, spec):
+    server.break_after = 20_000
+    with pytest.raises(UserError):
+        d4rl_files.download(spec)
+    whole, server.content, server.content_type = server.content, b"<html>log in</html>" * 9999, "text/html"
+    with pytest.raises(UserError, match="web page"):
+        d4rl_files.download(spec)
+    server.content, server.break_after, server.content_type = whole, None, "application/octet-stream"
+    with open(d4rl_files.download(spec), "rb") as file:
+        assert file.read() == whole
+
+
+def test_two_at_once_fetch_it_once(server, tmp_path, spec):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: d4rl_files.download(spec), range(2)))
+    with open(paths[0], "rb") as file:
+        assert file.read() == server.content
+    assert paths[0] == paths[1] and len(server.ranges) == 1
+    assert "hopper_random-v2.hdf5" in _files(tmp_path)
 
 
 def test_no_network_names_address_and_folder(tmp_path, monkeypatch, spec):

@@ -1,5 +1,10 @@
 """The recipes of the nine Gym tasks and their medium-expert companions."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -102,3 +107,18 @@ def test_uniform_behaviour_stays_in_its_bounds():
     behaviour, rng = UniformBehaviour(np.float32([-2, 0]), np.float32([2, 1])), np.random.default_rng(0)
     actions = np.stack([behaviour.act(None, rng) for _ in range(1000)])
     assert actions.min(0) == pytest.approx([-2, 0], abs=0.05) and actions.max(0) == pytest.approx([2, 1], abs=0.05)
+
+
+_UNGUARDED = """
+from doof_ext.data.recipe import generate
+from doof_ext.tasks import get_spec
+generate(get_spec("hopper-random-v2"), 20_000, seed=0, processes=2)
+"""
+
+
+def test_a_script_that_its_workers_cannot_import_ends_with_advice(tmp_path):
+    (tmp_path / "unguarded.py").write_text(_UNGUARDED)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    argv = [sys.executable, "unguarded.py"]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "if __name__ == '__main__'" in done.stderr.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 import os
 
+import gymnasium
 import minari
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from doof_ext import data
 from doof_ext.data import episodes
 from doof_ext.data.behaviour import Behaviour
 from doof_ext.data.dataset import write_dataset
+from doof_ext.data.minari_source import read_minari
 from doof_ext.data.recipe import generate, load_recipe
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec, get_spec, make_env
@@ -105,3 +107,22 @@ def test_minari_is_a_source(tmp_path, monkeypatch, dataset):
     np.testing.assert_array_equal(loaded.dataset.timeouts, dataset.timeouts)
     with pytest.raises(UserError, match=r"expected .*17.*another task"):
         data.load("minari:mujoco/hopper/test-v0", get_spec("walker2d-random-v2"))
+
+
+def test_a_damaged_or_odd_minari_dataset_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    flags = dict(terminations=[False] * 2, truncations=[False] * 2)
+    episode = dict(id=0, observations=[np.zeros(2, np.float32)] * 3, rewards=[0.0] * 2, **flags)
+    box = gymnasium.spaces.Box(-1, 1, (2,))
+    spaces = {"odd/discrete-v0": gymnasium.spaces.Discrete(2), "odd/cut-v0": box}
+    for name, space in spaces.items():
+        actions = [0, 1] if name == "odd/discrete-v0" else [np.zeros(2, np.float32)] * 2
+        minari.create_dataset_from_buffers(name, [EpisodeBuffer(**episode, actions=actions)], observation_space=box,
+                                           action_space=space, description="odd")  # fmt: skip
+    with pytest.raises(UserError, match="its actions are Discrete"):
+        read_minari("odd/discrete-v0")
+    (path,) = (tmp_path / "odd" / "cut-v0").rglob("*.hdf5")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="Minari cannot give odd/cut-v0") as caught:
+        read_minari("odd/cut-v0")
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,7 @@
 """A task of your own: registered, or named on the command line."""
 
+import dataclasses
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ import torch
 
 from doof_ext.build import build_dynamics, build_policy, build_termination_fn
 from doof_ext.config import Config, parse_args, resolve
+from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec, get_spec, make_env, register, termination_rule
+from doof_ext.tasks.gymnasium_env import complete
 
 
 class Shifted(gymnasium.Env):
@@ -23,7 +27,8 @@ class Shifted(gymnasium.Env):
         return self._place, {}
 
     def step(self, action):
-        self._place = self._place + action
+        self._place += action  # into what it handed out, as some environments do
+        action *= 0
         return self._place, 1.0, False, False, {}
 
 
@@ -48,6 +53,10 @@ def test_a_registered_task_is_found_by_name_with_the_kits_defaults(monkeypatch, 
         (TaskSpec("own", "Pendulum-v1"), "when does an episode end"),
         (TaskSpec("../own", "Pendulum-v1", "never"), "names folders"),
         (TaskSpec("hopper-medium-v2", "Pendulum-v1", "never"), "already"),
+        (TaskSpec("own", "Pendulum-v1", 5), "neither a name nor a function"),
+        (TaskSpec("own", "Pendulum-v1", "never", ref_min_score=1.0, ref_max_score=1.0), "above ref_min_score"),
+        (TaskSpec("own", "Pendulum-v1", "never", max_episode_steps=0), "at least 1"),
+        (TaskSpec("own", "Ant-v4", domain="ant"), "unknown domain"),
     ],
 )
 def test_what_cannot_be_registered(spec, message):
@@ -126,7 +135,33 @@ def test_env_id_names_the_task():
     config = parse_args("", ["--env-id", "my.package:Robot/Arm-v0", "--termination", "never"])
     assert config.task == "my.package-Robot-Arm-v0" == config.spec.name
     assert parse_args("", ["--env-id", "A-v0", "--termination", "never", "--task", "arm"]).spec.name == "arm"
-    with pytest.raises(UserError, match="--termination goes with --env-id"):
+    with pytest.raises(UserError, match="go with --env-id"):
         parse_args("", ["--termination", "never"])
     with pytest.raises(UserError, match="already"):
         parse_args("", ["--env-id", "A-v0", "--termination", "never", "--task", "hopper-medium-v2"])
+
+
+def test_what_an_environment_goes_on_writing_into_is_copied(shifted):
+    recorded = record_uniform(shifted, steps=7, seed=0, processes=1)
+    np.testing.assert_allclose(recorded.observations + recorded.actions, recorded.next_observations, rtol=1e-6)
+    assert len(np.unique(recorded.observations, axis=0)) == 7 and recorded.actions[:, 1].min() >= 1.0
+
+
+def test_an_episode_without_a_limit_is_refused(shifted):
+    with pytest.raises(UserError, match="--max-episode-steps"):
+        make_env(dataclasses.replace(shifted, max_episode_steps=None))
+    argv = ["--env-id", "A-v0", "--termination", "never", "--max-episode-steps", "50"]
+    assert parse_args("", argv).spec.max_episode_steps == 50
+
+
+@pytest.mark.parametrize(("bound", "dtype", "message"), [(np.inf, np.float32, "finite"), (5, np.int64, "real numbers")])
+def test_action_spaces_that_do_not_fit_are_refused(bound, dtype, message):
+    space = gymnasium.spaces.Box(dtype(-5) if bound == 5 else -np.inf, bound, (2,), dtype)
+    with pytest.raises(UserError, match=message):
+        complete(TaskSpec("own", "A-v0", "never"), Shifted.observation_space, space)
+
+
+def test_bounds_that_float32_cannot_hold_are_rounded_inward():
+    space = gymnasium.spaces.Box(-0.1, 0.1, (2,), np.float64)
+    spec = complete(TaskSpec("own", "A-v0", "never"), Shifted.observation_space, space)
+    assert spec.action_low[0] >= -0.1 and spec.action_high[0] <= 0.1 and spec.action_high[0] == pytest.approx(0.1)
