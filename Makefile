@@ -3,7 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint
+# The original stack, beside it: gym 0.23.1, d4rl 1.1, mujoco-py 2.1 and the kit.
+PYTHON310 ?= python3.10
+LEGACY := .venv-legacy
+KIT ?= git+https://github.com/yihaosun1124/OfflineRL-Kit@e3ce697
+
+.PHONY: quickstart test test-slow test-legacy legacy lint
 
 quickstart: $(VENV)/ready
 	$(BIN)/python run_example/run_doof.py --task hopper-medium-v2 --preset quick
@@ -22,4 +27,18 @@ $(VENV)/ready: requirements.lock setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+legacy: $(LEGACY)/ready
+
+test-legacy: $(LEGACY)/ready
+	DOOF_KIT=offlinerlkit D4RL_SUPPRESS_IMPORT_ERROR=1 $(LEGACY)/bin/python -m pytest
+
+# Debian 12: apt-get install libosmesa6-dev libgl1-mesa-dev libglew-dev patchelf. The last line compiles mujoco-py.
+$(LEGACY)/ready: requirements-legacy.txt setup.py
+	$(PYTHON310) -m venv $(LEGACY)
+	$(LEGACY)/bin/pip install --quiet --upgrade pip wheel "setuptools<70" "numpy<1.24" "Cython<3"
+	$(LEGACY)/bin/pip install --quiet --no-build-isolation --requirement requirements-legacy.txt
+	$(LEGACY)/bin/pip install --quiet --no-deps --no-build-isolation d4rl==1.1 "$(KIT)" --editable .
+	$(LEGACY)/bin/python -W ignore -c "import mujoco_py"
 	touch $@

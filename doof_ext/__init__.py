@@ -1,16 +1,20 @@
 """DOOF, Decoupled Offline to Online Finetuning via a dynamics model, as a plugin for OfflineRL-Kit.
 
 What a user builds a run of their own from; ``doof_ext.pipeline.run`` is the whole of it. Names are imported on first
-use, so that ``import doof_ext`` costs nothing.
+use, so that ``import doof_ext`` costs nothing. The installed kit's namespaces have DOOF's classes from then on:
+``from offlinerlkit.policy import DOOFPolicy``.
 """
 
 import importlib
+
+from doof_ext.namespaces import offer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "doof_ext.config",
     "DOOFDynamics": "doof_ext.dynamics",
+    "DOOFMobilePolicy": "doof_ext.policy",
     "DOOFPolicy": "doof_ext.policy",
     "DOOFTrainer": "doof_ext.trainer",
     "DynamicsFinetuner": "doof_ext.stages.finetune_dynamics",
@@ -23,6 +27,8 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)
+
+offer()
 
 
 def __getattr__(name):

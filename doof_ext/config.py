@@ -271,6 +271,11 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 def parse_args(description: str, argv=None) -> Config:
     """The resolved settings of a command line; raises UserError for what does not fit."""
-    given = vars(make_parser(description).parse_args(argv))
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    given = given_flags(argv, description)
     return resolve(Config(**given), set(given))
+
+
+def given_flags(argv=None, description: str = "") -> dict:
+    """The settings that a command line gives, and no others; raises UserError for what cannot be read."""
+    given = vars(make_parser(description).parse_args(argv))
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

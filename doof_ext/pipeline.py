@@ -34,36 +34,60 @@ def run(config) -> tuple[dict, str]:
 
     Raises: UserError before anything is written; DivergenceError when training breaks down.
     """
+    prepare(config)
+    env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    loaded = data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
+    findings = check_world(env, build_termination_fn(env.spec), loaded.dataset)
+    with RunRecord(config) as record:
+        record.begin(env, loaded, findings)
+        summary = _run_stages(config, env.spec, env, loaded, record.logger)
+        record.end(summary)
+    return summary, record.directory
+
+
+def prepare(config) -> None:
+    """Refuses, before any work, what could not be run here: UserError."""
     run_dir.check_logdir(config.logdir)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda, but torch sees no CUDA device here; use --device cpu")
     if config.threads:
         torch.set_num_threads(config.threads)
-    env = make_env(config.spec, seed=config.seed, physics=config.physics)
-    spec = env.spec
-    loaded = data.load(config.source, spec, config.dataset_steps, config.seed, config.download)
-    findings = check_world(env, build_termination_fn(spec), loaded.dataset)
-    directory = run_dir.create_run_dir(config)
-    wandb = wandb_run.start(config, directory)
-    logger = run_dir.RunLogger(directory, wandb)
-    try:
-        run_dir.write_json(os.path.join(logger.record_dir, "hyper_param.json"), dataclasses.asdict(config))
-        if wandb is not None:
-            wandb.config.update({"dataset_source": loaded.source, "dataset_id": loaded.id})
+
+
+class RunRecord:
+    """A run's directory with its logger and its W&B run, closed at the end however the run ends."""
+
+    def __init__(self, config):
+        self.config = config
+        self.directory = run_dir.create_run_dir(config)
+        self._wandb = wandb_run.start(config, self.directory)
+        self.logger = run_dir.RunLogger(self.directory, self._wandb)
+
+    def begin(self, env, loaded, findings):
+        """Writes the settings and says what the run is on."""
+        logger = self.logger
+        run_dir.write_json(os.path.join(logger.record_dir, "hyper_param.json"), dataclasses.asdict(self.config))
+        if self._wandb is not None:
+            self._wandb.config.update({"dataset_source": loaded.source, "dataset_id": loaded.id})
         logger.log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{_warning(loaded)}")
-        logger.log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {directory}")
+        logger.log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {self.directory}")
         for finding in findings:
             logger.log(finding)
-        summary = _run_stages(config, spec, env, loaded, logger)
-        run_dir.write_json(os.path.join(logger.result_dir, "summary.json"), summary)
-        if wandb is not None:
+
+    def end(self, summary):
+        """Writes the summary: the run is complete."""
+        run_dir.write_json(os.path.join(self.logger.result_dir, "summary.json"), summary)
+        if self._wandb is not None:
             shown = ("dataset", "physics", "scores", "gain", "distance")
-            wandb.summary.update({name: summary[name] for name in shown})
-    finally:
-        logger.close()
-        if wandb is not None:
-            wandb.finish()
-    return summary, directory
+            self._wandb.summary.update({name: summary[name] for name in shown})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.logger.close()
+        if self._wandb is not None:
+            self._wandb.finish()
 
 
 def _warning(loaded):
@@ -73,12 +97,17 @@ def _warning(loaded):
 def _run_stages(config, spec, env, loaded, logger):
     """Algorithm 1. Everything a stage needs is named in its call."""
     offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
-    stages, online_data, timestep = [], None, 0
-
-    with _stage(stages, "pretrain", 1, config.seed, env) as record:
+    stages = []
+    with stage_record(stages, "pretrain", 1, config.seed, env) as record:
         pretraining = pretrain(config, spec, offline, env, logger)
-        record["gradient_steps"] = timestep = pretraining.gradient_steps
+        record["gradient_steps"] = pretraining.gradient_steps
         record["dynamics_steps"] = pretraining.dynamics_steps
+    return finetune(config, spec, env, loaded, offline, pretraining, stages, logger)
+
+
+def finetune(config, spec, env, loaded, offline, pretraining, stages, logger) -> dict:
+    """Algorithm 1 from stage 2 on, from what stage 1 gave; appends to ``stages`` and returns the run's summary."""
+    online_data, timestep = None, pretraining.gradient_steps
     policy, dynamics, evaluation = pretraining.policy, pretraining.dynamics, pretraining.evaluation
     run_dir.save_state(os.path.join(logger.checkpoint_dir, "pretrained_policy.pth"), policy)
     run_dir.save_state(os.path.join(logger.checkpoint_dir, "pretrained_dynamics.pth"), dynamics.model)
@@ -86,7 +115,7 @@ def _run_stages(config, spec, env, loaded, logger):
     before = _distances(dynamics, pairs)
 
     for round in range(1, config.rounds + 1):
-        with _stage(stages, "explore", round, config.seed, env) as record:
+        with stage_record(stages, "explore", round, config.seed, env) as record:
             exploration = None
             if config.exploration_ratio > 0:
                 exploration = explore(config, spec, policy, dynamics, offline, env, logger, timestep, round)
@@ -95,19 +124,19 @@ def _run_stages(config, spec, env, loaded, logger):
         collecting_policy = exploration.policy if exploration else policy
         run_dir.save_state(os.path.join(logger.checkpoint_dir, "exploration_policy.pth"), collecting_policy)
 
-        with _stage(stages, "collect", round, config.seed, env) as record:
+        with stage_record(stages, "collect", round, config.seed, env) as record:
             collected = collect(config, collecting_policy, env, logger)
             record["env_steps"] = len(collected)
         online_data = concatenate(online_data, collected)
         write_dataset(os.path.join(logger.result_dir, "online_buffer.hdf5"), online_data)
         online = TensorReplayBuffer.from_dataset(online_data.transitions(), device=config.device)
 
-        with _stage(stages, "finetune_dynamics", round, config.seed, env) as record:
+        with stage_record(stages, "finetune_dynamics", round, config.seed, env) as record:
             dynamics, steps = finetune_dynamics(config, dynamics, offline, online, logger)
             record["gradient_steps"] = steps
         run_dir.save_dynamics(logger.model_dir, dynamics)
 
-        with _stage(stages, "finetune_policy", round, config.seed, env) as record:
+        with stage_record(stages, "finetune_policy", round, config.seed, env) as record:
             finetuning = finetune_policy(
                 config, spec, policy, dynamics, offline, online, env, logger, timestep, round
             )  # fmt: skip
@@ -122,7 +151,7 @@ def _run_stages(config, spec, env, loaded, logger):
 
 
 @contextmanager
-def _stage(stages, name, round, seed, env):
+def stage_record(stages, name, round, seed, env):
     """Seeds all generators and the environment, so that a stage depends on its inputs alone; times it."""
     seeds = np.random.SeedSequence([seed, round, zlib.crc32(name.encode())]).generate_state(4)
     random.seed(int(seeds[0]))

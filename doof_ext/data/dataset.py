@@ -137,6 +137,8 @@ def dataset_from_columns(label, columns, metadata=None, spec=None) -> Dataset:
 
     Raises: UserError for arrays that are missing, empty, of a wrong shape, not numbers, or not finite.
     """
+    if metadata is None:
+        metadata = _metadata_of(columns)
     names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
     columns = {name: columns[name] for name in names if name in columns}
     for name in ("rewards", *_FLAGS):
@@ -164,6 +166,13 @@ def dataset_from_columns(label, columns, metadata=None, spec=None) -> Dataset:
         terminals=columns["terminals"], timeouts=columns["timeouts"] & ~columns["terminals"],
         states={name: columns[f"infos/{name}"] for name in STATES if f"infos/{name}" in columns}, metadata=metadata,
     )  # fmt: skip
+
+
+def _metadata_of(columns):
+    """What D4RL's loader gives of metadata/*: a recipe's file stays a recipe through the d4rl package too."""
+    told = {name.removeprefix("metadata/"): value for name, value in columns.items() if name.startswith("metadata/")}
+    told = {name: value.decode() if isinstance(value, bytes) else value for name, value in told.items()}
+    return {name: value for name, value in told.items() if isinstance(value, (str, int, float, np.number))}
 
 
 def _check(path, name, column, count, is_matrix, width):

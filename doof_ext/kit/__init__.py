@@ -1,8 +1,9 @@
 """The only door to OfflineRL-Kit: the installed ``offlinerlkit`` where there is one, else the embedded equivalent.
 
 The environment variable ``DOOF_KIT`` (``embedded`` or ``offlinerlkit``) forces one. ``NAME`` and ``VERSION`` say
-which it is. Termination rules are always ours: the installed kit's hopper rule lets a state of -5000 live on, and its
-rules for unknown tasks are wrong rather than missing.
+which it is. ``qlearning_dataset`` is always ours: the same transitions without a Python loop over them. Termination
+rules are always ours: the installed kit's hopper rule lets a state of -5000 live on, and its rules for unknown tasks
+are wrong rather than missing.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import os
 import warnings
 
 from doof_ext.errors import UserError
+from doof_ext.kit.embedded.load_dataset import qlearning_dataset
 from doof_ext.kit.embedded.termination_fns import get_termination_fn
 
 _CHOICES = ("embedded", "offlinerlkit")
@@ -83,4 +85,5 @@ __all__ = [
     "MLP", "NAME", "VERSION", "ActorProb", "BaseDynamics", "BasePolicy", "Critic", "EnsembleDynamics",
     "EnsembleDynamicsModel", "EnsembleLinear", "Logger", "MBPolicyTrainer", "MOBILEPolicy", "MOPOPolicy",
     "ReplayBuffer", "SACPolicy", "StandardScaler", "TanhDiagGaussian", "get_termination_fn", "make_log_dirs",
+    "qlearning_dataset",
 ]  # fmt: skip

@@ -6,8 +6,16 @@ import io
 import os
 
 
-def make_gym(task):
-    """gym's environment of a D4RL task; raises what gym, d4rl and mujoco-py raise where it cannot be had."""
+def is_installed(name) -> bool:
+    """Whether a package is installed; one that stands in for it in this process is not."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # a stand-in has no spec
+        return False
+
+
+def make_gym(task, **settings):
+    """gym's own environment of a D4RL task; raises what gym, d4rl and mujoco-py raise where it cannot be had."""
     os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
     with contextlib.suppress(ImportError):
         import torch._dynamo  # noqa: F401 - loads triton, which crashes when it comes after mujoco_py (LLVM twice)
@@ -15,7 +23,8 @@ def make_gym(task):
         import d4rl.gym_mujoco  # noqa: F401 - registers the environments; `import d4rl` stops where mjrl is missing
         import gym
 
-        return gym.make(task)
+        make = getattr(gym.make, "__wrapped__", gym.make)  # never a stand-in
+        return make(task, **settings)
 
 
 def read_d4rl_package(task):
@@ -23,7 +32,7 @@ def read_d4rl_package(task):
 
     D4RL downloads the file on first use.
     """
-    if importlib.util.find_spec("d4rl") is None or importlib.util.find_spec("gym") is None:
+    if not (is_installed("d4rl") and is_installed("gym")):
         return None
     try:
         return make_gym(task).get_dataset()

@@ -1,11 +1,9 @@
 """D4RL's own environments on the original stack: gym, the d4rl package and mujoco-py with MuJoCo 2.1."""
 
-import importlib.util
-
 import numpy as np
 
 from doof_ext.errors import UserError
-from doof_ext.tasks.d4rl_package import make_gym
+from doof_ext.tasks.d4rl_package import is_installed, make_gym
 from doof_ext.tasks.gymnasium_env import complete
 from doof_ext.tasks.oracle import locomotion_state, simulate_rows
 
@@ -22,7 +20,7 @@ class MujocoPyTaskEnv:
 
         Raises: UserError where gym, d4rl or mujoco-py are missing or do not work.
         """
-        missing = [name for name in ("gym", "d4rl", "mujoco_py") if importlib.util.find_spec(name) is None]
+        missing = [name for name in ("gym", "d4rl", "mujoco_py") if not is_installed(name)]
         if missing:
             raise UserError(f"physics mujoco-py needs the original stack; not installed: {', '.join(missing)}")
         self._env = make_gym(spec.name) if env is None else env

@@ -1,0 +1,143 @@
+"""What a kit runner finds under the kit's names when DOOF is plugged in, and the run that comes of it."""
+
+import sys
+
+from doof_ext import data, namespaces, pipeline
+from doof_ext.analysis.world import check_world
+from doof_ext.build import build_termination_fn
+from doof_ext.data.dataset import dataset_from_columns
+from doof_ext.dynamics import DOOFDynamics
+from doof_ext.errors import UserError
+from doof_ext.kit import get_termination_fn, qlearning_dataset
+from doof_ext.launcher import resolved
+from doof_ext.policy import DOOFMobilePolicy, DOOFPolicy
+from doof_ext.progress import StageProgress
+from doof_ext.replay import TensorReplayBuffer
+from doof_ext.stages.pretrain import Pretraining
+from doof_ext.tasks import get_spec, gym_standin
+from doof_ext.trainer import DOOFTrainer
+
+
+class Session:
+    """One launched run: what the runner and DOOF must know of each other."""
+
+    def __init__(self, runner, given):
+        self.runner, self.given = runner, given
+        self.config = self.record = self.summary = self.directory = None
+        self.loaded, self.dynamics_steps, self.stages = None, 0, []
+
+    def configure(self, arguments):
+        """Takes the runner's parsed arguments; raises UserError for settings that DOOF cannot run with."""
+        self.config = resolved(self.runner, self.given, arguments)
+        pipeline.prepare(self.config)
+
+    def plug_in(self):
+        """Puts DOOF's classes under the kit's names in this process, and stand-ins where gym or d4rl are missing."""
+        physics = self.given.get("physics", "d4rl")
+        gym_standin.install(get_spec, physics, self._columns, say=lambda line: print(f"doof_ext: {line}"))
+        session = self
+
+        class Dynamics(DOOFDynamics):
+            """Trains for as long as both the runner and the preset allow."""
+
+            def train(self, data, logger, max_epochs=None, **settings):
+                caps = [cap for cap in (max_epochs, session.config.dynamics_epochs) if cap is not None]
+                self.holdout_seed = session.config.seed
+                with StageProgress("1 pretrain dynamics", min(caps, default=None), logger) as progress:
+                    session.dynamics_steps = super().train(
+                        data, logger, max_epochs=min(caps, default=None),
+                        on_epoch=lambda epoch, loss, holdout: progress.report(
+                            loss=f"{loss:.2f}", holdout=f"{holdout:.4g}"
+                        ),
+                        **settings,
+                    )  # fmt: skip
+                return session.dynamics_steps
+
+        class Trainer(DOOFTrainer):
+            """The runner's trainer: pretrains as it was told, then stages 2-5 follow."""
+
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                session.trainer = self
+
+            def train(self):
+                return session.run(super().train)
+
+        namespaces.substitute({
+            "offlinerlkit.buffer": {"ReplayBuffer": TensorReplayBuffer},
+            "offlinerlkit.dynamics": {"EnsembleDynamics": Dynamics},
+            "offlinerlkit.policy": {"MOPOPolicy": DOOFPolicy, "MOBILEPolicy": DOOFMobilePolicy},
+            "offlinerlkit.policy_trainer": {"MBPolicyTrainer": Trainer},
+            "offlinerlkit.utils.load_dataset": {"qlearning_dataset": self._transitions},
+            "offlinerlkit.utils.logger": {"make_log_dirs": self._make_log_dirs, "Logger": self._logger},
+            "offlinerlkit.utils.termination_fns": {"get_termination_fn": get_termination_fn},
+        })  # fmt: skip
+
+    def _columns(self, spec):
+        """D4RL's arrays for a stand-in environment, from the source that DOOF's flags name."""
+        config = self.config
+        self.loaded = data.load(config.source, spec, config.dataset_steps, config.seed, config.download)
+        dataset = self.loaded.dataset
+        names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
+        return {name: getattr(dataset, name) for name in names} | {f"infos/{n}": s for n, s in dataset.states.items()}
+
+    def _transitions(self, env, dataset=None, terminate_on_end=False, **settings):
+        spec = get_spec(self.config.task)
+        if dataset is None:
+            try:
+                dataset = env.get_dataset(**settings)
+            except UserError:
+                raise
+            except Exception as error:  # its download and its file may fail in many ways
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                print(f"doof_ext: {spec.name} has no dataset here ({reason}): doof_ext's own source gives it")
+                dataset = self._columns(spec)
+        if self.loaded is None:  # D4RL's own environment gave them
+            whole = dataset_from_columns(f"d4rl:{spec.name}", dataset, spec=spec)
+            self.loaded = data.labelled(whole, "d4rl", f"package:{spec.name}")
+        return qlearning_dataset(env, dataset, terminate_on_end)
+
+    def _make_log_dirs(self, *_, **__):
+        self.record = pipeline.RunRecord(self.config)
+        self.directory = self.record.directory
+        return self.directory
+
+    def _logger(self, *_):
+        self.record.logger.log_hyperparameters = lambda arguments: None  # the run's own are written at its begin
+        return self.record.logger
+
+    def run(self, pretrain):
+        """Stage 1 as the runner has it, then the rest of Algorithm 1."""
+        config, trainer, logger = self.config, self.trainer, self.record.logger
+        env = self._task_env(trainer.eval_env)
+        trainer.eval_env = env
+        self.record.begin(env, self.loaded, check_world(env, build_termination_fn(env.spec), self.loaded.dataset))
+        with StageProgress("1 pretrain policy", trainer.epoch, logger) as progress:
+            trainer.on_epoch = lambda epoch, result: progress.report(score=f"{result.mean:.1f} ± {result.std:.1f}")
+            with pipeline.stage_record(self.stages, "pretrain", 1, config.seed, env) as record:
+                result = pretrain()
+                record["gradient_steps"] = trainer.epoch * trainer.step_per_epoch
+                record["dynamics_steps"] = self.dynamics_steps
+        policy = trainer.policy
+        pretraining = Pretraining(
+            policy, policy.dynamics, trainer.fake_buffer, trainer.evaluation, record["gradient_steps"],
+            self.dynamics_steps,
+        )  # fmt: skip
+        self.summary = pipeline.finetune(
+            config, env.spec, env, self.loaded, trainer.real_buffer, pretraining, self.stages, logger
+        )
+        self.record.end(self.summary)
+        return result
+
+    def _task_env(self, env):
+        """The runner's environment as DOOF's stages need it."""
+        if isinstance(env, gym_standin.D4RLEnv):
+            return env.task_env
+        from doof_ext.tasks.mujoco_py_env import MujocoPyTaskEnv
+
+        return MujocoPyTaskEnv(get_spec(self.config.task), env=env)
+
+    def close(self):
+        """Closes what is open of the run."""
+        if self.record is not None:
+            self.record.__exit__(*sys.exc_info())
