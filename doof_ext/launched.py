@@ -38,7 +38,10 @@ class Session:
         session = self
 
         class Dynamics(DOOFDynamics):
-            """Trains for as long as both the runner and the preset allow."""
+            """The run's uncertainty; trains for as long as both the runner and the preset allow."""
+
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs | {"uncertainty_mode": session.config.uncertainty})
 
             def train(self, data, logger, max_epochs=None, **settings):
                 caps = [cap for cap in (max_epochs, session.config.dynamics_epochs) if cap is not None]

@@ -1,6 +1,10 @@
 """Tiny settings and data that every room's tests share: real environments, small networks."""
 
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from doof_ext.replay import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 
 TASK = "hopper-random-v2"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +31,24 @@ def _own_data_folder(tmp_path_factory):
     """Recipe caches and D4RL look-ups stay inside the test run."""
     os.environ["DOOF_DATA_DIR"] = str(tmp_path_factory.mktemp("data"))
     os.environ["D4RL_DATASET_DIR"] = str(tmp_path_factory.mktemp("d4rl"))
+
+
+def run_command(*argv, cwd=ROOT):
+    """run_doof.py as a user types it."""
+    command = [sys.executable, str(ROOT / "run_example" / "run_doof.py"), *map(str, argv)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="session")
+def smoke(_own_data_folder, tmp_path_factory):
+    """One smoke run on hopper-medium-v2, W&B offline as a user without a key has it: process, run_dir, summary."""
+    logdir = tmp_path_factory.mktemp("log")
+    done = run_command("--task", "hopper-medium-v2", "--preset", "smoke", "--logdir", logdir, "--source", "recipe",
+                       "--wandb", "offline", "--seed", 3)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = logdir.glob("hopper-medium-v2/doof*/seed_3&timestamp_*")
+    return done, run_dir, json.loads((run_dir / "result" / "summary.json").read_text())
 
 
 @pytest.fixture(scope="session")

@@ -2,36 +2,16 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import h5py
 import pytest
 import torch
+from conftest import ROOT, run_command
 
 from doof_ext import kit
-
-ROOT = Path(__file__).parents[1]
-
-
-def _run(*argv, cwd=ROOT):
-    command = [sys.executable, str(ROOT / "run_example" / "run_doof.py"), *map(str, argv)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """One smoke run on hopper-medium-v2, W&B offline as a user without a key has it."""
-    logdir = tmp_path_factory.mktemp("log")
-    done = _run("--task", "hopper-medium-v2", "--preset", "smoke", "--logdir", logdir, "--source", "recipe",
-                "--wandb", "offline", "--seed", 3)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (run_dir,) = logdir.glob("hopper-medium-v2/doof*/seed_3&timestamp_*")
-    return done, run_dir, json.loads((run_dir / "result" / "summary.json").read_text())
 
 
 def test_smoke_ends_with_five_stages_and_three_scores_of_real_episodes(smoke):
@@ -109,7 +89,7 @@ def test_what_is_printed(smoke):
 
 
 def test_ratio_0_collects_with_the_pretrained_policy_and_rounds_repeat_stages_2_to_5(tmp_path):
-    done = _run("--task", "hopper-random-v2", "--preset", "smoke", "--logdir", tmp_path, "--source", "recipe",
+    done = run_command("--task", "hopper-random-v2", "--preset", "smoke", "--logdir", tmp_path, "--source", "recipe",
                 "--dataset-steps", 1000, "--wandb", "off", "--exploration-ratio", 0, "--rounds", 2)  # fmt: skip
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/*/*/result/summary.json")
@@ -126,7 +106,7 @@ def test_ratio_0_collects_with_the_pretrained_policy_and_rounds_repeat_stages_2_
 
 def test_help_is_quick_and_imports_no_torch():
     started = time.time()
-    done = _run("--help")
+    done = run_command("--help")
     assert done.returncode == 0 and "--exploration-ratio" in done.stdout
     assert time.time() - started < 10  # a guard against importing torch, not a benchmark
     code = "import sys; from doof_ext.config import make_parser; make_parser(''); assert 'torch' not in sys.modules"
@@ -151,14 +131,14 @@ def _blocked(tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, argv, message):
-    done = _run("--preset", "smoke", "--logdir", tmp_path / "log", *argv, cwd=tmp_path)
+    done = run_command("--preset", "smoke", "--logdir", tmp_path / "log", *argv, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
 def test_a_log_directory_that_cannot_be_written_is_one_line(tmp_path):
-    done = _run("--preset", "smoke", "--logdir", _blocked(tmp_path))
+    done = run_command("--preset", "smoke", "--logdir", _blocked(tmp_path))
     assert done.returncode == 2 and "choose another --logdir" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
@@ -169,7 +149,7 @@ def test_a_truncated_file_is_one_line(tmp_path, dataset):
     path = tmp_path / "d.hdf5"
     write_dataset(path, dataset)
     path.write_bytes(path.read_bytes()[:20_000])
-    done = _run(
+    done = run_command(
         "--task", "hopper-random-v2", "--preset", "smoke", "--source", f"hdf5:{path}", "--logdir", tmp_path / "log"
     )
     assert done.returncode == 2 and "not a whole HDF5 file" in done.stderr

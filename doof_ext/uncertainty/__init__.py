@@ -1,15 +1,24 @@
 """u(s, a): how little the dynamics model knows of a state-action pair. One file per estimator, and the registry.
 
-An estimator is a function of an :class:`EnsemblePrediction` that returns u [B, 1], non-negative.
+An estimator is a function of an :class:`EnsemblePrediction` that returns u [B, 1], non-negative. Other packages offer
+theirs through the entry-point group ``doof_ext.uncertainty``.
 """
 
-import importlib
+import functools
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 
 from doof_ext.errors import UserError
 
-_ESTIMATORS = {name: f"doof_ext.uncertainty.{name.replace('-', '_')}" for name in
-               ("aleatoric", "pairwise-diff", "ensemble-std")}  # fmt: skip
+GROUP = "doof_ext.uncertainty"
+_OURS = ("aleatoric", "pairwise-diff", "ensemble-std")
+
+
+@functools.cache
+def _registered():
+    """Every estimator by name, ours among them: no package replaces one of those."""
+    ours = [EntryPoint(name, f"{GROUP}.{name.replace('-', '_')}:uncertainty", GROUP) for name in _OURS]
+    return {entry.name: entry for entry in [*entry_points(group=GROUP), *ours]}
 
 
 @dataclass
@@ -22,17 +31,22 @@ class EnsemblePrediction:
 
 def estimator_names() -> list[str]:
     """The names ``--uncertainty`` takes."""
-    return list(_ESTIMATORS)
+    return [*_OURS, *sorted(set(_registered()) - set(_OURS))]
 
 
 def check_estimator(name: str) -> str:
     """The registered name of an estimator (the kit writes ensemble_std); raises UserError for an unknown one."""
-    known = name.replace("_", "-")
-    if known not in _ESTIMATORS:
-        raise UserError(f"unknown uncertainty {name!r}; choose {', '.join(_ESTIMATORS)}")
-    return known
+    for known in (name, name.replace("_", "-")):
+        if known in _registered():
+            return known
+    raise UserError(f"unknown uncertainty {name!r}; choose {', '.join(estimator_names())}")
 
 
 def get_estimator(name: str):
-    """The estimator function fn(prediction) → u [B, 1]; raises UserError for an unknown name."""
-    return importlib.import_module(_ESTIMATORS[check_estimator(name)]).uncertainty
+    """The estimator function fn(prediction) → u [B, 1]; raises UserError for an unknown name or one that fails."""
+    entry = _registered()[check_estimator(name)]
+    try:
+        return entry.load()
+    except Exception as error:  # another package's module may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"uncertainty {name!r} ({entry.value}) cannot be loaded: {reason}") from error

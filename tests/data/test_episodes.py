@@ -1,16 +1,12 @@
 """Conversions lose and invent nothing: random episode structures through HDF5, through Minari, and without columns."""
 
-import gymnasium
-import minari
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from minari.data_collector import EpisodeBuffer
 
 from doof_ext.data import episodes
 from doof_ext.data.dataset import Dataset, dataset_from_columns, first_steps, read_dataset, write_dataset
-from doof_ext.data.minari_source import read_minari
 from doof_ext.errors import UserError
 
 COLUMNS = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
@@ -32,7 +28,7 @@ def recordings(draw):
     ]
 
 
-def _written_out(recording):
+def written_out(recording):
     """The dataset as a loop over episodes and steps makes it."""
     rows = []
     for observations, actions, rewards, terminal in recording:
@@ -43,7 +39,7 @@ def _written_out(recording):
     return Dataset(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
-def _assert_same(one, other, names=COLUMNS):
+def assert_same(one, other, names=COLUMNS):
     for name in names:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
@@ -51,46 +47,24 @@ def _assert_same(one, other, names=COLUMNS):
 @settings(max_examples=50, deadline=None)
 @given(recordings())
 def test_hdf5_keeps_every_transition_terminal_and_timeout(tmp_path_factory, recording):
-    dataset = _written_out(recording)
+    dataset = written_out(recording)
     path = tmp_path_factory.mktemp("hdf5") / "d.hdf5"
     write_dataset(path, dataset)
-    _assert_same(read_dataset(path), dataset)
-
-
-@settings(max_examples=15, deadline=None)
-@given(recordings())
-def test_minari_keeps_every_transition_terminal_and_timeout(tmp_path_factory, recording):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
-        buffers = [
-            EpisodeBuffer(
-                id=index, observations=list(observations), actions=list(actions), rewards=list(rewards),
-                terminations=[False] * (len(actions) - 1) + [terminal],
-                truncations=[False] * (len(actions) - 1) + [not terminal],
-            )
-            for index, (observations, actions, rewards, terminal) in enumerate(recording)
-        ]  # fmt: skip
-        minari.create_dataset_from_buffers(
-            "doof/test-v0", buffers, observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (2,)),
-            action_space=gymnasium.spaces.Box(-1, 1, (1,)), description="random numbers",
-        )  # fmt: skip
-        columns, metadata = read_minari("doof/test-v0")
-    _assert_same(dataset_from_columns("minari", columns, metadata), _written_out(recording))
-    assert metadata == {"minari": "doof/test-v0"}
+    assert_same(read_dataset(path), dataset)
 
 
 @settings(max_examples=50, deadline=None)
 @given(recordings())
 def test_absent_timeouts_are_told_from_rows_that_do_not_follow(recording):
-    dataset = _written_out(recording)
+    dataset = written_out(recording)
     columns = {name: getattr(dataset, name) for name in COLUMNS if name != "timeouts"}
-    _assert_same(dataset_from_columns("file", columns), dataset)
+    assert_same(dataset_from_columns("file", columns), dataset)
 
 
 @settings(max_examples=50, deadline=None)
 @given(recordings())
 def test_absent_next_observations_are_the_following_rows_within_an_episode(recording):
-    dataset = _written_out(recording)
+    dataset = written_out(recording)
     columns = {name: getattr(dataset, name) for name in COLUMNS if name != "next_observations"}
     if max(len(actions) for _, actions, _, _ in recording) < 2:
         with pytest.raises(UserError, match="no episode of two steps"):
@@ -113,7 +87,7 @@ def test_neither_next_observations_nor_timeouts_is_refused(dataset):
 @settings(max_examples=50, deadline=None)
 @given(recordings(), st.integers(1, 40))
 def test_returns_and_lengths_are_those_of_a_loop(recording, steps):
-    dataset = first_steps(_written_out(recording), steps)
+    dataset = first_steps(written_out(recording), steps)
     returns, lengths, total, length = [], [], 0.0, 0
     for row in range(len(dataset)):
         total, length = total + float(dataset.rewards[row]), length + 1
@@ -130,11 +104,3 @@ def test_steps_after_the_last_end_are_an_episode():
     rows = np.zeros((3, 1), np.float32)
     starts, stops = episodes.bounds(Dataset(rows, rows, rows, rows[:, 0], flags, np.zeros(3, bool)))
     assert (starts.tolist(), stops.tolist()) == ([0, 2], [2, 3])
-
-
-def test_minari_that_cannot_be_had_says_how(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="minari download doof/none-v0") as caught:
-        read_minari("doof/none-v0")
-    assert "\n" not in str(caught.value)

@@ -2,17 +2,12 @@
 
 import os
 
-import gymnasium
-import minari
 import numpy as np
 import pytest
-from minari.data_collector import EpisodeBuffer
 
 from doof_ext import data
-from doof_ext.data import episodes
 from doof_ext.data.behaviour import Behaviour
 from doof_ext.data.dataset import write_dataset
-from doof_ext.data.minari_source import read_minari
 from doof_ext.data.recipe import generate, load_recipe
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec, get_spec, make_env
@@ -87,42 +82,3 @@ def test_a_cached_file_that_is_cut_short_is_made_again(tmp_path, monkeypatch, ca
     (told,) = capsys.readouterr().err.splitlines()
     assert "not a whole HDF5 file" in told and told.endswith("making it again")
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
-def test_minari_is_a_source(tmp_path, monkeypatch, dataset):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    starts, stops = episodes.bounds(dataset)
-    buffers = [
-        EpisodeBuffer(
-            id=i, observations=[*dataset.observations[a:b], dataset.next_observations[b - 1]],
-            actions=list(dataset.actions[a:b]), rewards=list(dataset.rewards[a:b]),
-            terminations=list(dataset.terminals[a:b]), truncations=list(dataset.timeouts[a:b]),
-        )
-        for i, (a, b) in enumerate(zip(starts, stops, strict=True))
-    ]  # fmt: skip
-    minari.create_dataset_from_buffers("mujoco/hopper/test-v0", buffers, env="Hopper-v5", description="as recorded")
-    loaded = data.load("minari:mujoco/hopper/test-v0", get_spec("hopper-random-v2"))
-    assert (loaded.source, loaded.id) == ("minari", "mujoco/hopper/test-v0")
-    assert loaded.dataset.sha256() == dataset.sha256() and loaded.dataset.metadata["env_id"] == "Hopper-v5"
-    np.testing.assert_array_equal(loaded.dataset.timeouts, dataset.timeouts)
-    with pytest.raises(UserError, match=r"expected .*17.*another task"):
-        data.load("minari:mujoco/hopper/test-v0", get_spec("walker2d-random-v2"))
-
-
-def test_a_damaged_or_odd_minari_dataset_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
-    flags = dict(terminations=[False] * 2, truncations=[False] * 2)
-    episode = dict(id=0, observations=[np.zeros(2, np.float32)] * 3, rewards=[0.0] * 2, **flags)
-    box = gymnasium.spaces.Box(-1, 1, (2,))
-    spaces = {"odd/discrete-v0": gymnasium.spaces.Discrete(2), "odd/cut-v0": box}
-    for name, space in spaces.items():
-        actions = [0, 1] if name == "odd/discrete-v0" else [np.zeros(2, np.float32)] * 2
-        minari.create_dataset_from_buffers(name, [EpisodeBuffer(**episode, actions=actions)], observation_space=box,
-                                           action_space=space, description="odd")  # fmt: skip
-    with pytest.raises(UserError, match="its actions are Discrete"):
-        read_minari("odd/discrete-v0")
-    (path,) = (tmp_path / "odd" / "cut-v0").rglob("*.hdf5")
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match="Minari cannot give odd/cut-v0") as caught:
-        read_minari("odd/cut-v0")
-    assert "\n" not in str(caught.value)

@@ -1,6 +1,11 @@
-"""DOOF's classes against the kit's, whichever kit is present: hierarchy, names, files both ways, numbers."""
+"""DOOF's classes against the kit's, whichever kit is present: hierarchy, names, files both ways, numbers.
+
+Parity of SAC's step, of the ensemble's step and loss, and of rollouts stands with the tests of those rooms:
+test_sac.py, test_dynamics.py, test_policy.py. These too run on whichever kit is present.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +117,7 @@ def test_only_fake_rows_get_the_bonus_inside_the_target(mobile, offline):
     next_actions, _ = ours.actforward(joined["next_observations"])
     targets = []
     for row in range(11):
-        q = min(float(critic(joined["next_observations"][row : row + 1], next_actions[row : row + 1]))
+        q = min(float(critic(joined["next_observations"][row : row + 1], next_actions[row : row + 1]).detach())
                 for critic in ours.critics_old)  # fmt: skip
         bonus = 2.0 * float(u[row]) if row >= 5 else 0.0
         targets.append(float(joined["rewards"][row]) + bonus + 0.99 * (1 - float(joined["terminals"][row])) * q)
@@ -150,6 +155,33 @@ def test_files_go_both_ways(tiny, spec, dynamics, tmp_path):
 def _d4rl_columns(dataset):
     names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
     return {name: getattr(dataset, name) for name in names}
+
+
+def test_the_elites_are_those_the_kit_chooses(tiny, spec, offline, logger):
+    """The kit's own validation of the trained members, and its choice among them."""
+    ours = build_dynamics(tiny(), spec)
+    ours.train(offline.sample_all(), logger, max_epochs=2)
+    plain = kit.EnsembleDynamics(ours.model, ours.optim, ours.scaler, ours.terminal_fn)
+    held_out, _ = ours._split(len(offline), 0.2)
+    inputs, targets = (tensor[held_out].numpy() for tensor in ours._training_tensors(offline.sample_all()))
+    chosen = plain.select_elites(plain.validate(inputs, targets))
+    assert ours.model.elites.tolist() == list(chosen)
+
+
+def test_the_kits_plotter_draws_our_curve(smoke, tmp_path):
+    for package in ("matplotlib", "pandas"):
+        pytest.importorskip(package)
+    checkout = os.environ.get("DOOF_KIT_CHECKOUT", "")
+    if not checkout:
+        pytest.skip("DOOF_KIT_CHECKOUT names no checkout of OfflineRL-Kit")
+    logdir = shutil.copytree(smoke[1].parents[2], tmp_path / "log")
+    (algo,) = (logdir / "hopper-medium-v2").iterdir()
+    plotter = os.path.join(checkout, "run_example", "plotter.py")
+    command = [sys.executable, "-W", "ignore", plotter, "--root-dir", str(logdir), "--task", "hopper-medium-v2",
+               "--algos", algo.name, "--output-path", str(tmp_path / "curve.png")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"MPLBACKEND": "Agg"})
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("without", [(), ("next_observations",), ("timeouts",)])
