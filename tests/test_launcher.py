@@ -11,6 +11,7 @@ import pytest
 from doof_ext import kit
 from doof_ext.errors import UserError
 from doof_ext.launcher import doof_settings, read_runner, runner_settings, split_arguments
+from doof_ext.tasks.d4rl_package import is_installed
 
 ROOT = Path(__file__).parents[1]
 BUDGET = ["--epoch", "2", "--step-per-epoch", "20", "--rollout-batch-size", "200", "--rollout-freq", "20",
@@ -100,7 +101,11 @@ def test_a_runner_of_the_kits_shape_becomes_a_doof_run(tmp_path, runner):
     assert (summary["penalty_coef"], summary["exploration_ratio"], summary["preset"]) == (1.5, 0.5, "smoke")
     assert summary["dataset"]["source"] == "recipe" and summary["dataset"]["transitions"] == 4000
     assert summary["kit"]["name"] == kit.NAME and summary["online_steps"] == 300
-    assert "hopper-random-v2 is doof_ext's own environment and data" in done.stdout
+    if all(map(is_installed, ("gym", "d4rl", "mujoco_py"))):
+        assert summary["physics"] == "mujoco-py"
+    else:
+        assert summary["physics"] == "d4rl"
+        assert "hopper-random-v2 is doof_ext's own environment and data" in done.stdout
     assert "not D4RL's data" in done.stdout and "gain" in done.stdout
     assert list((tmp_path / "log").glob("*/doof*/seed_1*/model/policy.pth"))
 

@@ -14,11 +14,16 @@ def is_installed(name) -> bool:
         return False
 
 
+def prepare_import() -> None:
+    """Call it before d4rl or mujoco_py is imported: triton crashes the process when it comes later (LLVM twice)."""
+    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+    if is_installed("triton") and is_installed("mujoco_py"):
+        import torch._dynamo  # noqa: F401 - imports triton
+
+
 def make_gym(task, **settings):
     """gym's own environment of a D4RL task; raises what gym, d4rl and mujoco-py raise where it cannot be had."""
-    os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
-    with contextlib.suppress(ImportError):
-        import torch._dynamo  # noqa: F401 - loads triton, which crashes when it comes after mujoco_py (LLVM twice)
+    prepare_import()
     with contextlib.redirect_stderr(io.StringIO()):
         import d4rl.gym_mujoco  # noqa: F401 - registers the environments; `import d4rl` stops where mjrl is missing
         import gym

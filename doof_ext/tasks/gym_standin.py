@@ -6,7 +6,7 @@ import sys
 import types
 
 from doof_ext.tasks import make_env
-from doof_ext.tasks.d4rl_package import is_installed, make_gym
+from doof_ext.tasks.d4rl_package import is_installed, make_gym, prepare_import
 
 
 class D4RLEnv:
@@ -37,6 +37,7 @@ def install(get_spec, physics, get_columns, say) -> None:
         env = make_env(spec, physics=physics)
         return D4RLEnv(env, lambda: get_columns(env.spec))
 
+    prepare_import()  # the runner will import d4rl
     if not is_installed("gym"):
         gym = types.ModuleType("gym")
         gym.make = lambda task, **_: stand_in(task, "gym is not installed")

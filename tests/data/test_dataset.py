@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as npst
 from doof_ext.data.dataset import Dataset, check_writable, dataset_from_columns, read_dataset, write_dataset
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec
+from doof_ext.tasks.d4rl_package import prepare_import
 
 FLOATS = dict(allow_nan=False, allow_infinity=False, width=32)
 
@@ -148,8 +149,8 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, dataset):
     assert not list((tmp_path / "full").iterdir()) and len(done.stdout.splitlines()) == 1
 
 
-def test_d4rls_own_loader_reads_what_we_write(tmp_path, dataset, monkeypatch):
-    monkeypatch.setenv("D4RL_SUPPRESS_IMPORT_ERROR", "1")
+def test_d4rls_own_loader_reads_what_we_write(tmp_path, dataset):
+    prepare_import()
     d4rl = pytest.importorskip("d4rl")
     from d4rl.offline_env import OfflineEnv
 
