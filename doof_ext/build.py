@@ -8,6 +8,7 @@ from doof_ext.dynamics import DOOFDynamics
 from doof_ext.policy import DOOFMobilePolicy, DOOFPolicy, ModelBasedPolicy
 from doof_ext.replay import TensorReplayBuffer
 from doof_ext.tasks import termination_rule
+from doof_ext.uncertainty import make_estimator
 
 
 def build_termination_fn(spec):
@@ -24,7 +25,7 @@ def build_dynamics(config, spec) -> DOOFDynamics:
     optim = torch.optim.Adam(model.parameters(), lr=config.dynamics_lr, fused=True)
     dynamics = DOOFDynamics(
         model, optim, kit.StandardScaler(), build_termination_fn(spec),
-        penalty_coef=config.penalty_coef, uncertainty_mode=config.uncertainty,
+        penalty_coef=config.penalty_coef, uncertainty_mode=make_estimator(config.uncertainty, config),
     )  # fmt: skip
     dynamics.holdout_seed = config.seed
     return dynamics
@@ -68,7 +69,7 @@ def build_policy(config, spec, dynamics, uncertainty_coef, start_from=None) -> M
         return DOOFMobilePolicy(
             dynamics, actor, critics, actor_optim, critics_optim, num_samples=config.num_samples,
             deterministic_backup=config.deterministic_backup, max_q_backup=config.max_q_backup,
-            nonnegative_target=config.nonnegative_target, **shared,
+            nonnegative_target=config.nonnegative_target, estimator=dynamics.estimator, **shared,
         )  # fmt: skip
     optims = [torch.optim.Adam(critic.parameters(), lr=config.critic_lr) for critic in critics]
     return DOOFPolicy(dynamics, actor, *critics, actor_optim, *optims, **shared)

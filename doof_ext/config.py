@@ -13,6 +13,7 @@ from doof_ext.data import check_source
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec, name_of_env, spec_of_env
 from doof_ext.uncertainty import check_estimator, estimator_names
+from doof_ext.uncertainty.defaults import task_defaults
 
 
 def option(default, help, choices=None):
@@ -29,7 +30,9 @@ class Config:
     preset: str = option("paper", "budgets; never changes the algorithm", ("paper", "lite", "quick", "smoke"))
     seed: int = option(1, "seeds everything")
     algo: str = option("mopo", "the offline algorithm", ("mopo", "mobile"))
-    uncertainty: str = option("aleatoric", f"estimator of u(s, a): {', '.join(estimator_names())}")
+    uncertainty: str | None = option(
+        None, f"estimator of u(s, a): {', '.join(estimator_names())}; aleatoric by default, with MOBILE its own"
+    )
     exploration_ratio: float = option(1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself")
     rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)")
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
@@ -52,7 +55,7 @@ class Config:
     hidden_dims: tuple[int, ...] | None = option(None, "hidden layers of actor and critics")
     gamma: float = option(0.99, "discount")
     tau: float = option(0.005, "rate at which target networks follow")
-    auto_alpha: bool = option(True, "learn the entropy temperature")
+    auto_alpha: bool | None = option(None, "learn the entropy temperature; true, but for one of MOBILE's tasks")
     alpha: float = option(0.2, "the temperature where it is not learned")
     target_entropy: float | None = option(None, "minus the action dimension by default")
     alpha_lr: float = option(1e-4, "learning rate of the temperature")
@@ -60,9 +63,15 @@ class Config:
     step_per_epoch: int = option(1000, "gradient steps of an epoch")
     eval_episodes: int = option(10, "real episodes per evaluation")
 
+    # Uncertainty estimators
+    num_samples: int = option(10, "mobile: next states per elite that the inconsistency is a mean over")
+    hash_bits: int = option(32, "count: bits of a code, at most 62")
+    count_type: str = option("AVG", "count: mean of the members' counts, or less or plus --count-coef deviations",
+                             ("AVG", "LC", "UC"))  # fmt: skip
+    count_coef: float = option(0.5, "count: standard deviations that LC takes off and UC adds")
+
     # MOBILE only (--algo mobile)
     num_q_ensemble: int = option(2, "critics")
-    num_samples: int = option(10, "next states per elite that the inconsistency is a mean over")
     deterministic_backup: bool = option(True, "leave the entropy out of the Q target")
     max_q_backup: bool = option(False, "the Q target is the best of ten sampled next actions")
     nonnegative_target: bool = option(True, "clamp the Q target at 0, as the kit does; wrong for negative returns")
@@ -126,8 +135,7 @@ class Config:
 
 
 _FROM_TASK = (
-    "actor_lr", "critic_lr", "hidden_dims", "rollout_length", "penalty_coef",
-    "dynamics_lr", "dynamics_hidden_dims", "dynamics_weight_decay",
+    "actor_lr", "critic_lr", "hidden_dims", "dynamics_lr", "dynamics_hidden_dims", "dynamics_weight_decay",
 )  # fmt: skip
 
 _PAPER = dict(
@@ -157,7 +165,7 @@ _AT_LEAST_ONE = (
 )  # fmt: skip
 _AT_LEAST_TWO = ("dataset_steps", "online_steps")  # one row to learn from, one held out
 _POSITIVE = ("actor_lr", "critic_lr", "alpha_lr", "dynamics_lr")
-_NOT_NEGATIVE = ("seed", "exploration_ratio", "penalty_coef", "alpha", "logvar_loss_coef")
+_NOT_NEGATIVE = ("seed", "exploration_ratio", "penalty_coef", "alpha", "logvar_loss_coef", "count_coef")
 _FRACTIONS = (
     "gamma", "tau", "holdout_ratio", "real_ratio", "explore_real_ratio", "explore_uncertainty_ratio",
     "finetune_dynamics_online_ratio", "finetune_real_ratio", "finetune_online_ratio", "start_ratio",
@@ -177,9 +185,12 @@ def resolve(config: Config, given: set[str] = frozenset()) -> Config:
     if config.preset not in PRESETS:
         raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")
     preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
-    config = dataclasses.replace(config, **preset, uncertainty=check_estimator(config.uncertainty))
-    missing = [name for name in _FROM_TASK if getattr(config, name) is None]
-    config = dataclasses.replace(config, **{name: getattr(spec, name) for name in missing})
+    uncertainty = config.uncertainty or ("mobile" if config.algo == "mobile" else "aleatoric")
+    config = dataclasses.replace(config, **preset, uncertainty=check_estimator(uncertainty))
+    defaults = {name: getattr(spec, name) for name in _FROM_TASK} | {"auto_alpha": True}
+    defaults |= task_defaults(spec, config.algo, config.uncertainty)[0]
+    missing = [name for name in defaults if getattr(config, name) is None]
+    config = dataclasses.replace(config, **{name: defaults[name] for name in missing})
     check_source(config.source)
     _check(config)
     return config
@@ -222,6 +233,8 @@ def _check(config):
         refuse("dynamics_weight_decay", "at least 0")
     if (config.threads or 1) > 1024:
         refuse("threads", "at most 1024")
+    if not 1 <= config.hash_bits <= 62:
+        refuse("hash_bits", "between 1 and 62")
     if config.n_elites > config.n_ensemble:
         refuse("n_elites", f"at most --n-ensemble, {config.n_ensemble}")
     for names in (

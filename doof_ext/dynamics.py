@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from doof_ext import kit
 from doof_ext.errors import DivergenceError
-from doof_ext.uncertainty import EnsemblePrediction, check_estimator, get_estimator
+from doof_ext.uncertainty import make_estimator
+from doof_ext.uncertainty.base import EnsemblePrediction, UncertaintyEstimator
 
 BLOCK = 1000  # rows of a prediction that fit the cache together with a layer's weights
 
@@ -21,19 +22,21 @@ class ModelStep:
     next_obs: torch.Tensor  # [B, O]
     reward: torch.Tensor  # [B, 1]
     terminal: torch.Tensor  # [B, 1] bool
-    uncertainty: torch.Tensor  # [B, 1]
+    prediction: EnsemblePrediction  # what it was drawn from
 
 
 class DOOFDynamics(kit.EnsembleDynamics):
     """The kit's EnsembleDynamics with the same results on tensors, and :meth:`finetune` (eq. 10)."""
 
     def __init__(self, model, optim, scaler, terminal_fn, penalty_coef=0.0, uncertainty_mode="aleatoric"):
-        estimator = check_estimator(uncertainty_mode)
-        super().__init__(model, optim, scaler, terminal_fn, penalty_coef, estimator.replace("ensemble-", "ensemble_"))
+        """The kit's arguments; ``uncertainty_mode`` is a registered name or an UncertaintyEstimator."""
+        named = isinstance(uncertainty_mode, str)
+        self.estimator: UncertaintyEstimator = make_estimator(uncertainty_mode) if named else uncertainty_mode
+        mode = self.estimator.name.replace("ensemble-", "ensemble_")
+        super().__init__(model, optim, scaler, terminal_fn, penalty_coef, mode)
         self.device = model.device
         self.epochs_trained = 0  # over all trainings, so that the curve of a finetuning goes on where the last ended
         self.holdout_seed = 0
-        self._estimate = get_estimator(estimator)
 
     def _forward(self, inputs):
         """Scaled inputs [B, O+A] or [E, B, O+A] → mean and log-variance [E, B, O+1], as the kit's model."""
@@ -50,7 +53,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
         """What all members predict for obs [B, O], actions [B, A]: an :class:`EnsemblePrediction`."""
         mean, logvar = self._forward(self.scaler.transform_tensor(torch.cat([obs, actions], dim=-1)))
         mean[..., :-1] += obs
-        return EnsemblePrediction(mean, logvar.mul_(0.5).exp_())
+        return EnsemblePrediction(mean, logvar.mul_(0.5).exp_(), self.model.elites)
 
     def sample_step(self, obs, actions, noise=None, members=None):
         """One step of the model for each row, from a random elite's Gaussian.
@@ -66,29 +69,28 @@ class DOOFDynamics(kit.EnsembleDynamics):
         sample = mean + std * (torch.randn_like(mean) if noise is None else noise)
         next_obs, reward = sample[:, :-1], sample[:, -1:]
         terminal = self.terminal_fn(obs, actions, next_obs)
-        return ModelStep(next_obs, reward, terminal, self._estimate(prediction))
+        return ModelStep(next_obs, reward, terminal, prediction)
 
-    def uncertainty(self, obs, actions):
-        """u(s, a) [B, 1] of obs [B, O], actions [B, A]."""
+    def uncertainty(self, obs, actions, policy=None):
+        """u(s, a) [B, 1] of obs [B, O], actions [B, A]; ``policy`` for an estimator that needs its target critics."""
         blocks = zip(obs.split(BLOCK), actions.split(BLOCK), strict=True)
-        return torch.cat([self._estimate(self.predict(*block)) for block in blocks])
+        return torch.cat([self.estimator(*block, self, policy) for block in blocks])
 
     def step(self, obs, action):
         """The kit's step on arrays: next_obs [B, O], reward [B, 1] − penalty_coef·u, terminal [B, 1], info.
 
         ``info["raw_reward"]`` and ``info["penalty"]`` (u) are always there.
         """
-        tensors = (torch.as_tensor(x, dtype=torch.float32, device=self.device) for x in (obs, action))
-        step = self.sample_step(*tensors)
-        raw_reward, penalty = step.reward.cpu().numpy(), step.uncertainty.cpu().numpy()
+        obs, action = (torch.as_tensor(x, dtype=torch.float32, device=self.device) for x in (obs, action))
+        step = self.sample_step(obs, action)
+        uncertainty = self.estimator(obs, action, self, prediction=step.prediction)
+        raw_reward, penalty = step.reward.cpu().numpy(), uncertainty.cpu().numpy()
         info = {"raw_reward": raw_reward, "penalty": penalty}
         return step.next_obs.cpu().numpy(), raw_reward - self._penalty_coef * penalty, step.terminal.cpu().numpy(), info
 
     def sample_next_obss(self, obs, action, num_samples):
         """What each elite expects next, sampled: obs [B, O], action [B, A] → [num_samples, elites, B, O]."""
-        prediction = self.predict(obs, action)
-        mean, std = prediction.mean[self.model.elites], prediction.std[self.model.elites]
-        return torch.stack([(mean + torch.randn_like(std) * std)[..., :-1] for _ in range(num_samples)])
+        return self.predict(obs, action).sample_next_obs(num_samples)
 
     def mean_next_obs(self, obs, actions):
         """The mean of the elites' predicted next observations [B, O]."""
@@ -121,9 +123,11 @@ class DOOFDynamics(kit.EnsembleDynamics):
                 yield inputs[rows], targets[rows]
 
         holdouts = [(inputs[held_out], targets[held_out])]
-        return self._fit(
+        steps = self._fit(
             epoch_batches, holdouts, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch
         )
+        self.fit_estimator(data)
+        return steps
 
     def finetune(
         self, offline_data, online_data, logger, max_epochs=None, max_epochs_since_update=5, batch_size=256,
@@ -151,16 +155,27 @@ class DOOFDynamics(kit.EnsembleDynamics):
                     drawn.append((inputs[chosen], targets[chosen]))
                 yield tuple(torch.cat(parts, dim=1) for parts in zip(*drawn, strict=True))
 
-        return self._fit(
+        steps = self._fit(
             epoch_batches, holdouts, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch
         )
+        self.fit_estimator(offline_data, online_data)
+        return steps
 
     def copy_for_finetuning(self, lr):
         """A dynamics with the same weights, elites and scaler, and a fresh Adam."""
         clone = copy.copy(self)
-        clone.model, clone.scaler = copy.deepcopy(self.model), copy.deepcopy(self.scaler)
+        for part in ("model", "scaler", "estimator"):
+            setattr(clone, part, copy.deepcopy(getattr(self, part)))
         clone.optim = torch.optim.Adam(clone.model.parameters(), lr=lr, fused=True)
         return clone
+
+    def fit_estimator(self, *datasets):
+        """Where u learns from data, it learns from all that the dynamics was trained on."""
+        columns = [
+            torch.cat([torch.as_tensor(data[name], device=self.device) for data in datasets])
+            for name in ("observations", "actions")
+        ]
+        self.estimator.fit(*columns)
 
     def _split(self, count, holdout_ratio):
         """Indices of held-out rows, about ``holdout_ratio`` of them and at most 1000, and of training rows.

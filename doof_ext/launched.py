@@ -16,6 +16,7 @@ from doof_ext.replay import TensorReplayBuffer
 from doof_ext.stages.pretrain import Pretraining
 from doof_ext.tasks import get_spec, gym_standin
 from doof_ext.trainer import DOOFTrainer
+from doof_ext.uncertainty import make_estimator
 
 
 class Session:
@@ -41,7 +42,8 @@ class Session:
             """The run's uncertainty; trains for as long as both the runner and the preset allow."""
 
             def __init__(self, *args, **kwargs):
-                super().__init__(*args, **kwargs | {"uncertainty_mode": session.config.uncertainty})
+                estimator = make_estimator(session.config.uncertainty, session.config)
+                super().__init__(*args, **kwargs | {"uncertainty_mode": estimator})
 
             def train(self, data, logger, max_epochs=None, **settings):
                 caps = [cap for cap in (max_epochs, session.config.dynamics_epochs) if cap is not None]
@@ -56,6 +58,12 @@ class Session:
                     )  # fmt: skip
                 return session.dynamics_steps
 
+        class Mobile(DOOFMobilePolicy):
+            """MOBILE with the run's uncertainty."""
+
+            def __init__(self, dynamics, *args, **kwargs):
+                super().__init__(dynamics, *args, estimator=dynamics.estimator, **kwargs)
+
         class Trainer(DOOFTrainer):
             """The runner's trainer: pretrains as it was told, then stages 2-5 follow."""
 
@@ -69,7 +77,7 @@ class Session:
         namespaces.substitute({
             "offlinerlkit.buffer": {"ReplayBuffer": TensorReplayBuffer},
             "offlinerlkit.dynamics": {"EnsembleDynamics": Dynamics},
-            "offlinerlkit.policy": {"MOPOPolicy": DOOFPolicy, "MOBILEPolicy": DOOFMobilePolicy},
+            "offlinerlkit.policy": {"MOPOPolicy": DOOFPolicy, "MOBILEPolicy": Mobile},
             "offlinerlkit.policy_trainer": {"MBPolicyTrainer": Trainer},
             "offlinerlkit.utils.load_dataset": {"qlearning_dataset": self._transitions},
             "offlinerlkit.utils.logger": {"make_log_dirs": self._make_log_dirs, "Logger": self._logger},

@@ -6,6 +6,7 @@ from doof_ext import kit
 from doof_ext.dynamics import BLOCK
 from doof_ext.replay import FIELDS
 from doof_ext.sac import FastActorCritic, FastSAC
+from doof_ext.uncertainty.mobile import ModelBellmanInconsistency
 
 
 def shaped_reward(reward, uncertainty, uncertainty_coef):
@@ -46,8 +47,8 @@ class ModelBasedPolicy:
         """Rolls the policy in the model from init_obss [N, O], array or tensor; terminated rows leave.
 
         Returns: dict of tensors obss, next_obss, actions, rewards, terminals [M, ·], in blocks of start states; dict
-        of num_transitions, reward_mean, raw_reward_mean, uncertainty_mean. Rewards are as :meth:`rollout_reward` has
-        them.
+        of num_transitions, reward_mean, raw_reward_mean and, where :meth:`rollout_reward` shapes rewards,
+        uncertainty_mean.
         """
         starts = torch.as_tensor(init_obss, dtype=torch.float32, device=self.dynamics.device)
         names = ("obss", "next_obss", "actions", "rewards", "terminals", "raw_rewards", "uncertainties")
@@ -56,20 +57,22 @@ class ModelBasedPolicy:
             for _ in range(rollout_length):
                 actions = self._scale(self.actor(obss).rsample()[0])
                 step = self.dynamics.sample_step(obss, actions)
-                rewards = self.rollout_reward(step.reward, step.uncertainty)
-                row = (obss, step.next_obs, actions, rewards, step.terminal.float(), step.reward, step.uncertainty)
+                rewards, u = self.rollout_reward(obss, actions, step)
+                row = (obss, step.next_obs, actions, rewards, step.terminal.float(), step.reward, u)
                 for name, value in zip(names, row, strict=True):
-                    columns[name].append(value)
+                    if value is not None:
+                        columns[name].append(value)
                 obss = step.next_obs[~step.terminal.flatten()]
                 if len(obss) == 0:
                     break
-        transitions = {name: torch.cat(parts) for name, parts in columns.items()}
+        transitions = {name: torch.cat(parts) for name, parts in columns.items() if parts}
         info = {
             "num_transitions": len(transitions["rewards"]),
             "raw_reward_mean": transitions.pop("raw_rewards").mean().item(),
-            "uncertainty_mean": transitions.pop("uncertainties").mean().item(),
             "reward_mean": transitions["rewards"].mean().item(),
         }
+        if "uncertainties" in transitions:
+            info["uncertainty_mean"] = transitions.pop("uncertainties").mean().item()
         return transitions, info
 
     @staticmethod
@@ -93,13 +96,14 @@ class DOOFPolicy(ModelBasedPolicy, FastSAC, kit.MOPOPolicy):
         """The critics that learn."""
         return [self.critic1, self.critic2]
 
-    def rollout_reward(self, reward, uncertainty):
-        """The reward [B, 1] that a model transition is stored with: r + c·u."""
-        return shaped_reward(reward, uncertainty, self.uncertainty_coef)
+    def rollout_reward(self, obss, actions, step):
+        """The reward [B, 1] that a model transition is stored with, r + c·u, and u [B, 1]."""
+        u = self.dynamics.estimator(obss, actions, self.dynamics, self, step.prediction)
+        return shaped_reward(step.reward, u, self.uncertainty_coef), u
 
     def shape_rewards(self, batch):
         """Recorded transitions as D_u holds them: rewards r + c·u (eq. 9)."""
-        uncertainty = self.dynamics.uncertainty(batch["observations"], batch["actions"])
+        uncertainty = self.dynamics.uncertainty(batch["observations"], batch["actions"], self)
         return batch | {"rewards": shaped_reward(batch["rewards"], uncertainty, self.uncertainty_coef)}
 
     def learn(self, batch):
@@ -108,15 +112,16 @@ class DOOFPolicy(ModelBasedPolicy, FastSAC, kit.MOPOPolicy):
 
 
 class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
-    """MOBILE (Sun et al. 2023): u is Model-Bellman inconsistency, and ± λ·u enters the Q target, not the reward.
+    """MOBILE (Sun et al. 2023): ± λ·u enters the Q target of model rows, not the reward.
 
-    Without an ``uncertainty_coef`` it is minus ``penalty_coef``, as in the kit.
+    u is Model-Bellman inconsistency, unless another ``estimator`` is given. Without an ``uncertainty_coef`` it is minus
+    ``penalty_coef``, as in the kit.
     """
 
     def __init__(
         self, dynamics, actor, critics, actor_optim, critics_optim, tau=0.005, gamma=0.99, alpha=0.2,
         penalty_coef=1.0, num_samples=10, deterministic_backup=False, max_q_backup=False, nonnegative_target=True,
-        uncertainty_coef=None, **kwargs,
+        uncertainty_coef=None, estimator=None, **kwargs,
     ):  # fmt: skip
         """The kit's arguments, and: ``nonnegative_target`` clamps the Q target at 0 from below, as the kit does,
         which is wrong where returns can be negative."""
@@ -125,7 +130,9 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
             dynamics, actor, critics, actor_optim, critics_optim, tau, gamma, alpha, penalty_coef, num_samples,
             deterministic_backup, max_q_backup, uncertainty_coef=coef, **kwargs,
         )  # fmt: skip
-        self.num_samples, self.nonnegative_target = num_samples, nonnegative_target
+        self._inconsistency = ModelBellmanInconsistency(num_samples)
+        self._estimator = estimator or self._inconsistency
+        self.nonnegative_target = nonnegative_target
         self.deterministic_backup, self.max_q_backup = deterministic_backup, max_q_backup
         self._stack_critics(self.critics, self.critics_old, critics_optim.param_groups[0]["lr"])
 
@@ -134,22 +141,17 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         """The critics that learn."""
         return list(self.critics)
 
-    def rollout_reward(self, reward, uncertainty):
-        """The model's reward as it is: the Q target has the ± λ·u."""
-        return reward
+    def rollout_reward(self, obss, actions, step):
+        """The model's reward as it is, and no u: the Q target has the ± λ·u."""
+        return step.reward, None
 
     def shape_rewards(self, batch):
         """Recorded transitions as D_u holds them: as they are, the Q target has the ± λ·u."""
         return batch
 
-    @torch.no_grad()
     def compute_lcb(self, obss, actions):
-        """Model-Bellman inconsistency [B, 1]: std over elites of the mean over samples of min target-Q."""
-        samples = self.dynamics.sample_next_obss(obss, actions, self.num_samples)  # [S, elites, B, O]
-        next_obss = samples.flatten(0, 2)
-        next_actions, _ = self.actforward(next_obss)
-        q = self._critics_old(next_obss, next_actions).amin(0)
-        return q.view(*samples.shape[:-1], 1).mean(0).std(0)
+        """Model-Bellman inconsistency [B, 1], under the kit's name."""
+        return self._inconsistency(obss, actions, self.dynamics, self)
 
     def learn(self, batch):
         """One step of critics, actor, temperature and targets; only the rows of batch["fake"] get ± λ·u."""
@@ -157,7 +159,7 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         batch = self._joined(batch)
         obss, actions = batch["observations"], batch["actions"]
         with torch.no_grad():
-            uncertainty = self.compute_lcb(obss, actions)
+            uncertainty = self._estimator(obss, actions, self.dynamics, self)
             uncertainty[:real_rows] = 0.0
             rewards = shaped_reward(batch["rewards"], uncertainty, self.uncertainty_coef)
             next_q = self._next_q(batch["next_observations"])

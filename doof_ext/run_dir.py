@@ -70,6 +70,9 @@ def save_dynamics(folder, dynamics) -> None:
     """Writes dynamics.pth, mu.npy and std.npy, as the kit's dynamics loads them."""
     save_state(os.path.join(folder, "dynamics.pth"), dynamics.model)
     dynamics.scaler.save_scaler(folder)
+    learned = dynamics.estimator.state_dict()
+    if learned:
+        _publish(os.path.join(folder, "uncertainty.pth"), lambda file: torch.save(learned, file))
 
 
 class RunLogger(kit.Logger):

@@ -45,6 +45,10 @@ class FastActorCritic:
         self._critics, self._critics_old = CriticStack(critics), CriticStack(targets)
         self._critics_optim = torch.optim.Adam(self._critics.parameters, lr=lr, fused=True)
 
+    def target_q(self, obss, actions):
+        """The least target critic's value [B, 1] of obss [B, O], actions [B, A]."""
+        return self._critics_old(obss, actions).amin(0)
+
     def _critics_step(self, loss):
         self._descend(loss, self._critics_optim, self._critics.parameters)
 
@@ -87,7 +91,7 @@ class FastSAC(FastActorCritic):
         obss, actions, next_obss = batch["observations"], batch["actions"], batch["next_observations"]
         with torch.no_grad():
             next_actions, next_log_probs = self.actforward(next_obss)
-            next_q = self._critics_old(next_obss, next_actions).amin(0) - self._alpha * next_log_probs
+            next_q = self.target_q(next_obss, next_actions) - self._alpha * next_log_probs
             target = batch["rewards"] + self._gamma * (1 - batch["terminals"]) * next_q
         critic_losses = (self._critics(obss, actions) - target).square().mean(dim=(1, 2))
         self._critics_step(critic_losses.sum())

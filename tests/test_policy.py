@@ -27,12 +27,13 @@ def test_rollout_rewards_are_raw_plus_coef_times_u(parts, spec, offline, coef):
     starts = offline.sample(50)["observations"]
     steps = []
     sample_step = dynamics.sample_step
-    dynamics.sample_step = lambda *args: steps.append(sample_step(*args)) or steps[-1]
+    dynamics.sample_step = lambda *pair: steps.append((*pair, sample_step(*pair))) or steps[-1][-1]
     transitions, info = policy.rollout(starts, 3)
-    expected = torch.cat([step.reward + coef * step.uncertainty for step in steps])
+    uncertainties = [dynamics.estimator(*pair, dynamics, prediction=step.prediction) for *pair, step in steps]
+    expected = torch.cat([step[-1].reward + coef * u for step, u in zip(steps, uncertainties, strict=True)])
     torch.testing.assert_close(transitions["rewards"], expected)
     u = dynamics.uncertainty(transitions["obss"], transitions["actions"])
-    torch.testing.assert_close(u, torch.cat([step.uncertainty for step in steps]))
+    torch.testing.assert_close(u, torch.cat(uncertainties))
     assert info["reward_mean"] == pytest.approx(info["raw_reward_mean"] + coef * info["uncertainty_mean"], rel=1e-4)
 
 

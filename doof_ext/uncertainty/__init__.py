@@ -1,32 +1,29 @@
-"""u(s, a): how little the dynamics model knows of a state-action pair. One file per estimator, and the registry.
+"""u(s, a): how little is known of a state-action pair. One file per estimator, their base class, and the registry.
 
-An estimator is a function of an :class:`EnsemblePrediction` that returns u [B, 1], non-negative. Other packages offer
-theirs through the entry-point group ``doof_ext.uncertainty``.
+Other packages offer theirs through the entry-point group ``doof_ext.uncertainty``, as subclasses of
+:class:`doof_ext.uncertainty.base.UncertaintyEstimator`. Imports no torch.
 """
 
 import functools
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from doof_ext.errors import UserError
 
 GROUP = "doof_ext.uncertainty"
-_OURS = ("aleatoric", "pairwise-diff", "ensemble-std")
+_OURS = {
+    "aleatoric": "mopo:Aleatoric",
+    "pairwise-diff": "mopo:PairwiseDifference",
+    "ensemble-std": "mopo:EnsembleStd",
+    "mobile": "mobile:ModelBellmanInconsistency",
+    "count": "count:HashCount",
+}
 
 
 @functools.cache
 def _registered():
     """Every estimator by name, ours among them: no package replaces one of those."""
-    ours = [EntryPoint(name, f"{GROUP}.{name.replace('-', '_')}:uncertainty", GROUP) for name in _OURS]
+    ours = [EntryPoint(name, f"{GROUP}.{place}", GROUP) for name, place in _OURS.items()]
     return {entry.name: entry for entry in [*entry_points(group=GROUP), *ours]}
-
-
-@dataclass
-class EnsemblePrediction:
-    """What E members predict for B pairs: tensors [E, B, O+1], the last column the reward."""
-
-    mean: "torch.Tensor"  # noqa: F821 - of the next observation and the reward
-    std: "torch.Tensor"  # noqa: F821
 
 
 def estimator_names() -> list[str]:
@@ -42,11 +39,22 @@ def check_estimator(name: str) -> str:
     raise UserError(f"unknown uncertainty {name!r}; choose {', '.join(estimator_names())}")
 
 
-def get_estimator(name: str):
-    """The estimator function fn(prediction) → u [B, 1]; raises UserError for an unknown name or one that fails."""
-    entry = _registered()[check_estimator(name)]
+def make_estimator(name: str, config=None):
+    """The estimator of that name, with the settings of a Config (its defaults where not given).
+
+    Raises: UserError for an unknown name, one whose package fails, or one that is no UncertaintyEstimator.
+    """
+    from doof_ext.config import Config
+    from doof_ext.uncertainty.base import UncertaintyEstimator
+
+    known = check_estimator(name)
+    entry = _registered()[known]
     try:
-        return entry.load()
+        estimator = entry.load().from_config(Config() if config is None else config)
     except Exception as error:  # another package's module may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"uncertainty {name!r} ({entry.value}) cannot be loaded: {reason}") from error
+        raise UserError(f"uncertainty {name!r} ({entry.value}) cannot be made: {reason}") from error
+    if not isinstance(estimator, UncertaintyEstimator):
+        raise UserError(f"uncertainty {name!r} ({entry.value}) is no UncertaintyEstimator")
+    estimator.name = known
+    return estimator

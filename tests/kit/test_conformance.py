@@ -22,6 +22,7 @@ from doof_ext.namespaces import OFFERED
 from doof_ext.policy import DOOFMobilePolicy, DOOFPolicy
 from doof_ext.replay import TensorReplayBuffer
 from doof_ext.trainer import ExplorationTrainer, PolicyFinetuneTrainer
+from doof_ext.uncertainty import make_estimator
 
 ROOT = Path(__file__).parents[2]
 needs_kit = pytest.mark.skipif(kit.NAME != "offlinerlkit", reason="OfflineRL-Kit is not installed")
@@ -63,6 +64,7 @@ def mobile(tiny, spec, dynamics):
 
     def make(**settings):
         config = tiny(algo="mobile", num_samples=3, **settings)
+        dynamics.estimator = make_estimator(config.uncertainty, config)
         ours = build_policy(config, spec, dynamics, uncertainty_coef=-1.5)
         twin = build_policy(config, spec, dynamics, uncertainty_coef=-1.5, start_from=ours)
         log_alpha = torch.zeros(1, requires_grad=True)
