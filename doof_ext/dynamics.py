@@ -12,7 +12,9 @@ from doof_ext.errors import DivergenceError
 from doof_ext.uncertainty import make_estimator
 from doof_ext.uncertainty.base import EnsemblePrediction, UncertaintyEstimator
 
-BLOCK = 1000  # rows of a prediction that fit the cache together with a layer's weights
+_silu_backward = torch.ops.aten.silu_backward
+
+BLOCK = 2000  # rows of a prediction that fit the cache together with a layer's weights
 
 
 @dataclass
@@ -34,17 +36,27 @@ class DOOFDynamics(kit.EnsembleDynamics):
         self.estimator: UncertaintyEstimator = make_estimator(uncertainty_mode) if named else uncertainty_mode
         mode = self.estimator.name.replace("ensemble-", "ensemble_")
         super().__init__(model, optim, scaler, terminal_fn, penalty_coef, mode)
+        for group in optim.param_groups:
+            group.update(fused=True, foreach=False)
         self.device = model.device
         self.epochs_trained = 0  # over all trainings, so that the curve of a finetuning goes on where the last ended
         self.holdout_seed = 0
 
     def _forward(self, inputs):
-        """Scaled inputs [B, O+A] or [E, B, O+A] → mean and log-variance [E, B, O+1], as the kit's model."""
+        """Scaled inputs [B, O+A] → mean and log-variance [E, B, O+1], as the kit's model.
+
+        One member after another: what a layer gives is still in the cache when the next one takes it.
+        """
         model = self.model
-        x = inputs.expand(model.num_ensemble, *inputs.shape[-2:])
-        for layer in model.backbones:
-            x = functional.silu(torch.baddbmm(layer.bias, x, layer.weight))
-        mean, logvar = torch.baddbmm(model.output_layer.bias, x, model.output_layer.weight).chunk(2, dim=-1)
+        layers = [*model.backbones, model.output_layer]
+        outputs = inputs.new_empty(model.num_ensemble, len(inputs), layers[-1].bias.shape[-1])
+        parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+        for output, *weights in zip(outputs, *parameters, strict=True):
+            x = inputs
+            for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+                x = functional.silu(torch.addmm(bias, x, weight), inplace=True)
+            torch.addmm(weights[-1], x, weights[-2], out=output)
+        mean, logvar = outputs.chunk(2, dim=-1)
         logvar = model.max_logvar - functional.softplus(model.max_logvar - logvar)
         return mean, model.min_logvar + functional.softplus(logvar - model.min_logvar)
 
@@ -226,16 +238,46 @@ class DOOFDynamics(kit.EnsembleDynamics):
         self.model.set_elites(best.argsort()[: self.model.num_elites].tolist())
         return steps
 
+    @torch.no_grad()
     def _descend(self, inputs, targets, logvar_loss_coef):
-        """One optimiser step on inputs, targets [E, B, ·]; returns the loss (eq. 1) as a tensor."""
-        mean, logvar = self._forward(inputs)
-        likelihood = ((mean - targets).square() * torch.exp(-logvar) + logvar).mean(dim=(1, 2)).sum()
-        bounds = logvar_loss_coef * (self.model.max_logvar.sum() - self.model.min_logvar.sum())
-        loss = likelihood + self.model.get_decay_loss() + bounds
-        self.optim.zero_grad()
-        loss.backward()
+        """One optimiser step on inputs, targets [E, B, ·]; returns the loss (eq. 1) as a tensor.
+
+        Forward and backward are written out: nothing is recorded, and gradients go where the optimiser reads them.
+        """
+        model, lowest, highest = self.model, self.model.min_logvar, self.model.max_logvar
+        layers = [*model.backbones, model.output_layer]
+        values, before = [inputs], []  # what each layer takes, and what it gives before its activation
+        for layer in layers:
+            before.append(torch.baddbmm(layer.bias, values[-1], layer.weight))
+            if layer is not layers[-1]:
+                values.append(functional.silu(before[-1]))
+        mean, raw = before[-1].chunk(2, dim=-1)
+        capped = highest - functional.softplus(highest - raw)
+        logvar = lowest + functional.softplus(capped - lowest)
+        precision, error = torch.exp(-logvar), mean - targets
+        weighted = error.square() * precision
+        bounds = logvar_loss_coef * (highest.sum() - lowest.sum())
+        decay = sum(0.5 * layer.weight_decay * layer.weight.flatten().dot(layer.weight.flatten()) for layer in layers)
+        loss = (weighted + logvar).mean(dim=(1, 2)).sum() + decay + bounds
+
+        entries = error[0].numel()
+        of_logvar = (1 - weighted) / entries
+        below, above = torch.sigmoid(capped - lowest), torch.sigmoid(highest - raw)
+        of_capped = of_logvar * below
+        _gradient(lowest).copy_((of_logvar - of_capped).sum((0, 1)) - logvar_loss_coef)
+        of_raw = of_capped * above
+        _gradient(highest).copy_((of_capped - of_raw).sum((0, 1)) + logvar_loss_coef)
+        gradient = torch.cat([error.mul_(precision).mul_(2 / entries), of_raw], dim=-1)
+        for depth in reversed(range(len(layers))):
+            layer = layers[depth]
+            of_weight = torch.bmm(values[depth].transpose(1, 2), gradient, out=_gradient(layer.weight))
+            of_weight.add_(layer.weight, alpha=layer.weight_decay)
+            torch.sum(gradient, 1, keepdim=True, out=_gradient(layer.bias))
+            if depth:
+                gradient = torch.bmm(gradient, layer.weight.transpose(1, 2))
+                _silu_backward.grad_input(gradient, before[depth - 1], grad_input=gradient)
         self.optim.step()
-        return loss.detach()
+        return loss
 
     @torch.no_grad()
     def _holdout_losses(self, holdouts):
@@ -253,3 +295,10 @@ class DOOFDynamics(kit.EnsembleDynamics):
         self.model.load_save()
         for bound, saved in zip((self.model.max_logvar, self.model.min_logvar), self._saved_bounds, strict=True):
             bound.copy_(saved)
+
+
+def _gradient(parameter):
+    """Where the optimiser reads a parameter's gradient; never emptied, always overwritten."""
+    if parameter.grad is None:
+        parameter.grad = torch.empty_like(parameter)
+    return parameter.grad

@@ -29,6 +29,7 @@ class ModelBasedPolicy:
             for bound in (action_low, action_high)
         )
         self._bounds = None if low is None or bool((low == -1).all() and (high == 1).all()) else (low, high)
+        self._scale_slope = 1.0 if self._bounds is None else (high - low) / 2
 
     def _scale(self, squashed):
         """Actions in [-1, 1] as the environment takes them."""
@@ -55,7 +56,7 @@ class ModelBasedPolicy:
         columns = {name: [] for name in names}
         for obss in starts.split(BLOCK):
             for _ in range(rollout_length):
-                actions = self._scale(self.actor(obss).rsample()[0])
+                actions, _ = self._sample_actions(obss)
                 step = self.dynamics.sample_step(obss, actions)
                 rewards, u = self.rollout_reward(obss, actions, step)
                 row = (obss, step.next_obs, actions, rewards, step.terminal.float(), step.reward, u)
@@ -77,7 +78,9 @@ class ModelBasedPolicy:
 
     @staticmethod
     def _joined(batch):
-        """The rows of batch["real"], then those of batch["fake"]."""
+        """The rows of batch["real"], then those of batch["fake"]: batch["all"], where the trainer has it."""
+        if "all" in batch:
+            return batch["all"]
         return {name: torch.cat([batch["real"][name], batch["fake"][name]]) for name in FIELDS}
 
 
@@ -134,7 +137,7 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         self._estimator = estimator or self._inconsistency
         self.nonnegative_target = nonnegative_target
         self.deterministic_backup, self.max_q_backup = deterministic_backup, max_q_backup
-        self._stack_critics(self.critics, self.critics_old, critics_optim.param_groups[0]["lr"])
+        self._stack(self.critics, self.critics_old, critics_optim.param_groups[0]["lr"])
 
     @property
     def all_critics(self):
@@ -153,28 +156,26 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         """Model-Bellman inconsistency [B, 1], under the kit's name."""
         return self._inconsistency(obss, actions, self.dynamics, self)
 
+    @torch.no_grad()
     def learn(self, batch):
         """One step of critics, actor, temperature and targets; only the rows of batch["fake"] get ± λ·u."""
         real_rows = len(batch["real"]["rewards"])
         batch = self._joined(batch)
         obss, actions = batch["observations"], batch["actions"]
-        with torch.no_grad():
-            uncertainty = self._estimator(obss, actions, self.dynamics, self)
-            uncertainty[:real_rows] = 0.0
-            rewards = shaped_reward(batch["rewards"], uncertainty, self.uncertainty_coef)
-            next_q = self._next_q(batch["next_observations"])
-            target = rewards + self._gamma * (1 - batch["terminals"]) * next_q
-            if self.nonnegative_target:
-                target.clamp_(min=0.0)
-        critic_loss = (self._critics(obss, actions) - target).square().mean()
-        self._critics_step(critic_loss)
+        uncertainty = self._estimator(obss, actions, self.dynamics, self)
+        uncertainty[:real_rows] = 0.0
+        rewards = shaped_reward(batch["rewards"], uncertainty, self.uncertainty_coef)
+        target = rewards + self._gamma * (1 - batch["terminals"]) * self._next_q(batch["next_observations"])
+        if self.nonnegative_target:
+            target.clamp_(min=0.0)
+        critic_loss = self._critics_step(obss, actions, target, weight=1 / (len(obss) * self._critics.count)).mean()
         losses = self._actor_step(obss)
         self._targets_step()
-        return losses | {"loss/critic": critic_loss.detach(), "uncertainty": uncertainty[real_rows:].mean()}
+        return losses | {"loss/critic": critic_loss, "uncertainty": uncertainty[real_rows:].mean()}
 
     def _next_q(self, next_obss):
         proposals = 10 if self.max_q_backup else 1
         repeated = next_obss.repeat_interleave(proposals, dim=0)
-        next_actions, log_probs = self.actforward(repeated)
+        next_actions, log_probs = self._sample_actions(repeated)
         q = self._critics_old(repeated, next_actions).view(-1, len(next_obss), proposals).amax(2).amin(0)[:, None]
         return q if self.deterministic_backup or self.max_q_backup else q - self._alpha * log_probs

@@ -36,10 +36,11 @@ class TensorReplayBuffer(kit.ReplayBuffer):
     def _allocate(self, buffer_size):
         self._max_size, self._ptr, self._size = buffer_size, 0, 0
         self._rows = torch.zeros(buffer_size, sum(self._widths.values()), device=self.device)
-        for name, column in self._columns(self._rows).items():
+        for name, column in self.columns(self._rows).items():
             setattr(self, name, column)
 
-    def _columns(self, rows):
+    def columns(self, rows):
+        """Rows of :meth:`sample_rows` as a dict of views [B, ·]."""
         return dict(zip(FIELDS, rows.split(list(self._widths.values()), dim=1), strict=True))
 
     def __len__(self):
@@ -80,12 +81,20 @@ class TensorReplayBuffer(kit.ReplayBuffer):
 
     def sample(self, batch_size, generator=None):
         """batch_size transitions drawn uniformly with replacement, a dict of tensors [batch_size, ·]."""
-        indices = torch.randint(self._size, (batch_size,), generator=generator, device=self.device)
-        return self._columns(self._rows.index_select(0, indices))
+        return self.columns(self.sample_rows(batch_size, generator))
+
+    def sample_rows(self, count, generator=None, out=None):
+        """As :meth:`sample`, as rows of all columns side by side; into ``out`` where given."""
+        indices = torch.randint(self._size, (count,), generator=generator, device=self.device)
+        return torch.index_select(self._rows, 0, indices, out=out)
+
+    def empty_rows(self, count):
+        """Room for ``count`` rows of :meth:`sample_rows`."""
+        return self._rows.new_empty(count, self._rows.shape[1])
 
     def sample_all(self):
         """Everything stored, oldest index first: a dict of array copies [size, ·]."""
-        return {name: column.cpu().numpy().copy() for name, column in self._columns(self._rows[: self._size]).items()}
+        return {name: column.cpu().numpy().copy() for name, column in self.columns(self._rows[: self._size]).items()}
 
 
 class Mixture:
@@ -97,8 +106,19 @@ class Mixture:
 
     def sample(self, generator=None):
         """One batch: a dict of tensors whose first rows are the first buffer's, and so on."""
-        batches = [buffer.sample(count, generator) for buffer, count in self.parts]
-        return {name: torch.cat([batch[name] for batch in batches]) for name in FIELDS}
+        return self.parts[0][0].columns(self._rows(generator))
+
+    def sample_split(self, first, generator=None):
+        """One batch as the kit's policies take it, {"real": its first rows, "fake": the rest}, and "all" of it."""
+        rows, columns = self._rows(generator), self.parts[0][0].columns
+        return {"real": columns(rows[:first]), "fake": columns(rows[first:]), "all": columns(rows)}
+
+    def _rows(self, generator):
+        counts = [count for _, count in self.parts]
+        rows = self.parts[0][0].empty_rows(sum(counts))
+        for (buffer, count), part in zip(self.parts, rows.split(counts), strict=True):
+            buffer.sample_rows(count, generator, out=part)
+        return rows
 
 
 def split_counts(total, fractions):

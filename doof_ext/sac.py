@@ -1,37 +1,114 @@
-"""A fast actor-critic step for the kit's policies: the same losses and updates, computed for all critics at once."""
+"""A fast actor-critic step for the kit's policies: the same losses and updates, forward and backward written out.
+
+Nothing is recorded for autograd; a network's parameters are one tensor, and so is each of its optimiser's moments.
+"""
+
+import math
 
 import torch
 from torch import nn
 
 from doof_ext.errors import DivergenceError
 
+_threshold_backward = torch.ops.aten.threshold_backward
 
-class CriticStack:
-    """The kit's critics as one batched network.
 
-    The critics' parameters become views of stacked tensors [C, …], so that ``critic1.state_dict()`` and all else of
-    the kit go on as before while a forward pass is one batched product per layer.
+class NetworkStack:
+    """C perceptrons of one shape with ReLU between their layers, as one batched network on flat parameters.
+
+    The modules' parameters become views of one tensor, so that ``state_dict()`` and all else of the kit go on as
+    before while a layer of all C networks is one batched product. ``gradient`` has the gradient of every parameter
+    after :meth:`backward`, in the same order.
     """
 
-    def __init__(self, critics):
-        layers = [[module for module in critic.modules() if isinstance(module, nn.Linear)] for critic in critics]
-        self.activation = next(m for m in critics[0].backbone.model if not isinstance(m, nn.Linear))
-        self.weights, self.biases = [], []
-        for peers in zip(*layers, strict=True):
-            self.weights.append(torch.stack([layer.weight.detach() for layer in peers]).requires_grad_())
-            self.biases.append(torch.stack([layer.bias.detach() for layer in peers])[:, None].requires_grad_())
-            for index, layer in enumerate(peers):
-                layer.weight.data = self.weights[-1].data[index]
-                layer.bias.data = self.biases[-1].data[index, 0]
-        self.parameters = [*self.weights, *self.biases]
+    def __init__(self, layers):
+        """``layers``: for each depth, C tuples of nn.Linear whose outputs stand side by side."""
+        self.count = len(layers[0])
+        shapes = []
+        for peers in layers:
+            outputs = sum(linear.out_features for linear in peers[0])
+            shapes += [(self.count, outputs, peers[0][0].in_features), (self.count, 1, outputs)]
+        sizes = [math.prod(shape) for shape in shapes]
+        device = layers[0][0][0].weight.device
+        self.flat, self.gradient = torch.empty(sum(sizes), device=device), torch.empty(sum(sizes), device=device)
+        views, gradients = (
+            [part.view(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
+            for flat in (self.flat, self.gradient)
+        )
+        self.weights, self.biases = views[0::2], views[1::2]
+        self._weight_gradients, self._bias_gradients = gradients[0::2], gradients[1::2]
+        for peers, weight, bias in zip(layers, self.weights, self.biases, strict=True):
+            for index, heads in enumerate(peers):
+                first = 0
+                for linear in heads:
+                    rows = slice(first, first + linear.out_features)
+                    for parameter, view in ((linear.weight, weight[index, rows]), (linear.bias, bias[index, 0, rows])):
+                        view.copy_(parameter.detach())
+                        parameter.data = view
+                    first = rows.stop
+        self.flat.grad = self.gradient
 
-    def __call__(self, obs, actions):
-        """obs [B, O], actions [B, A] → all critics' values [C, B, 1]."""
-        x = torch.cat([obs, actions], dim=1).expand(len(self.weights[0]), -1, -1)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = self.activation(torch.baddbmm(bias, x, weight.transpose(1, 2)))
-        # one output: a sum of products is faster than a product with a matrix of one column
-        return (x * self.weights[-1]).sum(-1, keepdim=True) + self.biases[-1]
+    @classmethod
+    def of_critics(cls, critics):
+        """The kit's critics; raises ValueError for what is no ReLU network."""
+        layers = [_linears(critic) for critic in critics]
+        return cls([[(linear,) for linear in peers] for peers in zip(*layers, strict=True)])
+
+    @classmethod
+    def of_actor(cls, actor):
+        """The kit's actor: its backbone, then mean and log standard deviation side by side; ValueError as above."""
+        *hidden, mean, log_std = _linears(actor)
+        head = actor.dist_net
+        if mean is not head.mu or log_std is not getattr(head, "sigma", None) or not head._unbounded or head._max != 1:
+            raise ValueError(
+                "DOOF's policies need an actor as the kit's runners build it: unbounded, with its own sigma"
+            )
+        return cls([[(linear,)] for linear in hidden] + [[(mean, log_std)]])
+
+    def forward(self, x):
+        """x [B, inputs] → what each layer gave, the input first and the output [C, B, outputs] last."""
+        values = [x.expand(self.count, -1, -1)]
+        last = len(self.weights) - 1
+        for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = torch.baddbmm(bias, values[-1], weight.transpose(1, 2))
+            values.append(x if depth == last else x.relu_())
+        return values
+
+    def __call__(self, *inputs):
+        """inputs [B, ·], joined → [C, B, outputs]."""
+        return self.forward(torch.cat(inputs, dim=1))[-1]
+
+    def backward(self, values, gradient):
+        """Fills ``self.gradient`` from the layers' values and the loss's gradient in the output [C, B, outputs]."""
+        for depth in reversed(range(len(self.weights))):
+            torch.bmm(gradient.transpose(1, 2), values[depth], out=self._weight_gradients[depth])
+            torch.sum(gradient, 1, keepdim=True, out=self._bias_gradients[depth])
+            if depth:
+                gradient = self._through(depth, gradient, values)
+
+    def input_gradient(self, values, gradient, columns):
+        """The loss's gradient in ``columns`` (a slice) of the input, summed over the networks: [B, columns]."""
+        for depth in reversed(range(1, len(self.weights))):
+            gradient = self._through(depth, gradient, values)
+        return torch.bmm(gradient, self.weights[0][:, :, columns]).sum(0)
+
+    def _through(self, depth, gradient, values):
+        gradient = torch.bmm(gradient, self.weights[depth])
+        return _threshold_backward.grad_input(gradient, values[depth], 0, grad_input=gradient)
+
+
+def _linears(network):
+    """The linear layers of a network in the order they are applied."""
+    modules = [module for module in network.modules() if not list(module.children())]
+    if not all(isinstance(module, nn.Linear | nn.ReLU) for module in modules):
+        raise ValueError("DOOF's policies need networks of linear layers with ReLU, as the kit's runners build them")
+    return [module for module in modules if isinstance(module, nn.Linear)]
+
+
+def _adopt(optimizer, parameter):
+    """Has a fresh Adam work on one tensor; it stays the object that learning-rate schedules know."""
+    (group,) = optimizer.param_groups
+    group.update(params=[parameter], fused=True, foreach=False)
 
 
 class FastActorCritic:
@@ -41,41 +118,77 @@ class FastActorCritic:
     on the device; the caller reads them once an epoch.
     """
 
-    def _stack_critics(self, critics, targets, lr):
-        self._critics, self._critics_old = CriticStack(critics), CriticStack(targets)
-        self._critics_optim = torch.optim.Adam(self._critics.parameters, lr=lr, fused=True)
+    def _stack(self, critics, targets, critic_lr):
+        self._actor = NetworkStack.of_actor(self.actor)
+        self._critics, self._critics_old = NetworkStack.of_critics(critics), NetworkStack.of_critics(targets)
+        self._critics_optim = torch.optim.Adam([self._critics.flat], lr=critic_lr, fused=True)
+        _adopt(self.actor_optim, self._actor.flat)
+        if self._is_auto_alpha:
+            _adopt(self.alpha_optim, self._log_alpha)
+            self._log_alpha.grad = torch.zeros_like(self._log_alpha)
 
     def target_q(self, obss, actions):
         """The least target critic's value [B, 1] of obss [B, O], actions [B, A]."""
         return self._critics_old(obss, actions).amin(0)
 
-    def _critics_step(self, loss):
-        self._descend(loss, self._critics_optim, self._critics.parameters)
+    def _sample(self, output):
+        """From the actor's output [1, B, 2·A]: actions [B, A] in (-1, 1), log density [B, 1], what made them."""
+        mean, log_std = output[0].chunk(2, dim=-1)
+        head = self.actor.dist_net
+        bounded = log_std.clamp(head._sigma_min, head._sigma_max)
+        noise = torch.randn_like(mean)
+        spread = bounded.exp().mul_(noise)
+        squashed = (mean + spread).tanh_()
+        slope = 1 - squashed.square()
+        density = (slope + 1e-6).log_().add_(bounded).add_(noise.square_(), alpha=0.5)
+        log_probs = density.add_(0.5 * math.log(2 * math.pi)).sum(-1, keepdim=True).neg_()
+        return squashed, log_probs, (bounded == log_std, spread, slope)
 
-    def _actor_step(self, obss):
-        """One step of the actor on obss [B, O], then of the temperature; returns a dict of scalar tensors."""
-        actions, log_probs = self.actforward(obss)
-        actor_loss = (self._alpha * log_probs - self._critics(obss, actions).amin(0)).mean()
-        self._descend(actor_loss, self.actor_optim, list(self.actor.parameters()))
-        losses = {"loss/actor": actor_loss.detach()}
-        if self._is_auto_alpha:
-            alpha_loss = -(self._log_alpha * (log_probs.detach() + self._target_entropy)).mean()
-            self._descend(alpha_loss, self.alpha_optim, [self._log_alpha])
-            self._alpha = self._log_alpha.detach().exp().clamp(0.0, 1.0)
-            losses |= {"loss/alpha": alpha_loss.detach(), "alpha": self._alpha}
+    def _critics_step(self, obss, actions, target, weight):
+        """One step of the critics towards target [B, 1]: minus ``weight`` · Σ (Q − target)²; returns each one's mean
+        squared error [C]."""
+        values = self._critics.forward(torch.cat([obss, actions], dim=1))
+        error = values[-1] - target
+        losses = error.square().mean(dim=(1, 2))
+        self._critics.backward(values, error.mul_(2 * weight))
+        self._critics_optim.step()
         return losses
 
-    @torch.no_grad()
-    def _targets_step(self):
-        torch._foreach_lerp_(self._critics_old.parameters, self._critics.parameters, self._tau)
+    def _actor_step(self, obss, hidden=None):
+        """One step of the actor on obss [B, O], then of the temperature; returns a dict of scalar tensors.
 
-    @staticmethod
-    def _descend(loss, optimizer, parameters):
-        """One optimiser step; gradients of nothing but ``parameters`` are computed."""
-        gradients = torch.autograd.grad(loss, parameters)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient.contiguous()  # fused Adam reads a transposed gradient in the wrong order
-        optimizer.step()
+        ``hidden`` is what the actor's layers give for obss, where that is known. Written out: the gradient of
+        α·log π(a|s) − min Q(s, a), with a = tanh(μ + σ·ε), in the actor's output.
+        """
+        rows = len(obss)
+        hidden = self._actor.forward(obss) if hidden is None else hidden
+        squashed, log_probs, (free, spread, slope) = self._sample(hidden[-1])
+        values = self._critics.forward(torch.cat([obss, self._scale(squashed)], dim=1))
+        q = values[-1].amin(0)
+        chosen = (values[-1] == q).float()
+        chosen /= chosen.sum(0)
+        of_action = self._critics.input_gradient(values, chosen.div_(-rows), slice(obss.shape[1], None))
+        of_raw = of_action * self._scale_slope * slope
+        of_raw += 2 * self._alpha / rows * squashed * slope / (slope + 1e-6)
+        of_log_std = torch.where(free, of_raw * spread - self._alpha / rows, 0.0)
+        self._actor.backward(hidden, torch.cat([of_raw, of_log_std], dim=1)[None])
+        self.actor_optim.step()
+        losses = {"loss/actor": (self._alpha * log_probs - q).mean()}
+        if self._is_auto_alpha:
+            excess = log_probs.mean() + self._target_entropy
+            losses["loss/alpha"] = -(self._log_alpha.detach() * excess).squeeze()
+            self._log_alpha.grad.copy_(-excess)
+            self.alpha_optim.step()
+            self._alpha = self._log_alpha.detach().exp().clamp(0.0, 1.0)
+            losses["alpha"] = self._alpha
+        return losses
+
+    def _targets_step(self):
+        self._critics_old.flat.lerp_(self._critics.flat, self._tau)
+
+    def _sample_actions(self, obss):
+        squashed, log_probs, _ = self._sample(self._actor.forward(obss)[-1])
+        return self._scale(squashed), log_probs
 
 
 class FastSAC(FastActorCritic):
@@ -84,20 +197,22 @@ class FastSAC(FastActorCritic):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         lr = self.critic1_optim.param_groups[0]["lr"]
-        self._stack_critics([self.critic1, self.critic2], [self.critic1_old, self.critic2_old], lr)
+        self._stack([self.critic1, self.critic2], [self.critic1_old, self.critic2_old], lr)
 
+    @torch.no_grad()
     def sac_step(self, batch):
         """One step of critics, actor, temperature and targets on B transitions; returns a dict of scalar tensors."""
         obss, actions, next_obss = batch["observations"], batch["actions"], batch["next_observations"]
-        with torch.no_grad():
-            next_actions, next_log_probs = self.actforward(next_obss)
-            next_q = self.target_q(next_obss, next_actions) - self._alpha * next_log_probs
-            target = batch["rewards"] + self._gamma * (1 - batch["terminals"]) * next_q
-        critic_losses = (self._critics(obss, actions) - target).square().mean(dim=(1, 2))
-        self._critics_step(critic_losses.sum())
-        losses = self._actor_step(obss)
+        rows = len(obss)
+        hidden = self._actor.forward(torch.cat([next_obss, obss]))  # one product for both: the actor learns last
+        squashed, next_log_probs, _ = self._sample(hidden[-1][:, :rows])
+        next_actions = self._scale(squashed)
+        next_q = self.target_q(next_obss, next_actions) - self._alpha * next_log_probs
+        target = batch["rewards"] + self._gamma * (1 - batch["terminals"]) * next_q
+        critic_losses = self._critics_step(obss, actions, target, weight=1 / rows)
+        losses = self._actor_step(obss, [value[:, rows:] for value in hidden])
         self._targets_step()
-        return losses | {"loss/critic1": critic_losses[0].detach(), "loss/critic2": critic_losses[1].detach()}
+        return losses | {"loss/critic1": critic_losses[0], "loss/critic2": critic_losses[1]}
 
 
 class MeanLosses:

@@ -22,18 +22,28 @@ class Evaluation:
 
 
 def evaluate(policy, env, episodes) -> Evaluation:
-    """Runs ``episodes`` episodes of the policy's mean action in ``env``."""
-    returns = []
-    for _ in range(episodes):
-        obs, done, total = env.reset(), False, 0.0
-        while not done:
-            action = policy.select_action(np.asarray(obs).reshape(1, -1), deterministic=True).flatten()
-            if not np.isfinite(action).all():
+    """Runs ``episodes`` episodes of the policy's mean action, side by side where there are several simulators.
+
+    Each is seeded from NumPy's global generator, so that nothing else of the environment's past matters.
+    """
+    seeds = np.random.randint(2**31, size=episodes)
+    returns, worlds = np.zeros(episodes), env.worlds(episodes)
+    for first in range(0, episodes, len(worlds)):
+        running = {}  # episode: its world and its present observation
+        for episode, world in zip(range(first, episodes), worlds, strict=False):
+            world.seed(int(seeds[episode]))
+            running[episode] = world, world.reset()
+        while running:
+            actions = policy.select_action(np.stack([obs for _, obs in running.values()]), deterministic=True)
+            if not np.isfinite(actions).all():
                 raise DivergenceError("the policy's action is not finite: nothing was sent to the environment")
-            obs, reward, done, _ = env.step(action)
-            total += reward
-        returns.append(float(total))
-    score = env.get_normalized_score
+            for (episode, (world, _)), action in zip(list(running.items()), actions, strict=True):
+                obs, reward, done, _ = world.step(action)
+                returns[episode] += reward
+                running[episode] = world, obs
+                if done:
+                    del running[episode]
+    score, returns = env.get_normalized_score, returns.tolist()
     return Evaluation(returns, 100 * score(np.mean(returns)), 100 * np.std(returns) * (score(1.0) - score(0.0)))
 
 
@@ -60,8 +70,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         real_parts = real_parts or [(real_buffer, real_ratio)]
         parts = [*real_parts, *shaped_parts, (fake_buffer, None)]
         counts = split_counts(batch_size, [fraction for _, fraction in parts[:-1]])
-        mixed = [(buffer, count) for (buffer, _), count in zip(parts, counts, strict=True)]
-        self.real_rows, self.fake_rows = Mixture(mixed[: len(real_parts)]), Mixture(mixed[len(real_parts) :])
+        self.batches = Mixture([(buffer, count) for (buffer, _), count in zip(parts, counts, strict=True)])
+        self.real_rows = sum(counts[: len(real_parts)])
         start_parts = start_parts or [(real_buffer, 1.0)]
         *start_counts, rest = split_counts(rollout_setting[1], [fraction for _, fraction in start_parts])
         start_counts[0] += rest
@@ -84,7 +94,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
                         self.starts.sample()["observations"], rollout_length
                     )
                     self.fake_buffer.add_batch(**transitions)
-                losses.add(self.policy.learn({"real": self.real_rows.sample(), "fake": self.fake_rows.sample()}))
+                losses.add(self.policy.learn(self.batches.sample_split(self.real_rows)))
                 step += 1
             if self.lr_scheduler is not None:
                 self.lr_scheduler.step()

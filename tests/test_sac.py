@@ -11,7 +11,11 @@ from doof_ext.sac import FastSAC, MeanLosses
 
 
 class FastPolicy(FastSAC, kit.SACPolicy):
-    pass
+    _scale_slope = 1.0
+
+    @staticmethod
+    def _scale(squashed):
+        return squashed
 
 
 def _networks():

@@ -9,8 +9,8 @@ from doof_ext.trainer import evaluate
 
 class _StandingStill:
     def select_action(self, obs, deterministic):
-        assert deterministic and obs.shape == (1, 11)
-        return np.zeros((1, 3), np.float32)
+        assert deterministic and obs.shape[1] == 11
+        return np.zeros((len(obs), 3), np.float32)
 
 
 def test_scores_and_spread_are_normalised_without_the_offset(env):
@@ -21,10 +21,25 @@ def test_scores_and_spread_are_normalised_without_the_offset(env):
     assert result.std == pytest.approx(100 * returns.std() / (3234.3 + 20.272305))
 
 
+def test_episodes_side_by_side_are_those_one_after_another(env):
+    """The same seeds, a policy that looks at its observation, and one simulator instead of four."""
+
+    class Leaning:
+        def select_action(self, obs, deterministic):
+            return np.tanh(np.asarray(obs, np.float32)[:, 1:4] * 3)
+
+    np.random.seed(5)
+    together = evaluate(Leaning(), env, episodes=4).returns
+    assert len(env.worlds(4)) == 4
+    env.worlds = lambda count: [env]
+    np.random.seed(5)
+    assert evaluate(Leaning(), env, episodes=4).returns == pytest.approx(together, rel=1e-9)
+
+
 def test_an_action_that_is_not_finite_never_reaches_the_environment(env):
     class Broken:
         def select_action(self, obs, deterministic):
-            return np.full((1, 3), np.nan)
+            return np.full((len(obs), 3), np.nan)
 
     env.step = None  # would raise TypeError
     with pytest.raises(DivergenceError, match="not finite"):

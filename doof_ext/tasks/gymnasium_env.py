@@ -54,6 +54,10 @@ class GymnasiumTaskEnv:
         """The simulator's present state, by the names of ``simulate``'s arguments; empty where there is none."""
         return {}
 
+    def worlds(self, count: int) -> list:
+        """Environments for ``count`` episodes side by side; this one alone, where it may be the only one there is."""
+        return [self]
+
     def get_normalized_score(self, episode_return):
         """D4RL's normalised score of a return, as a fraction."""
         return self.spec.normalized_score(episode_return)

@@ -28,6 +28,9 @@ class LocomotionTaskEnv(MujocoTaskEnv):
         self.physics = physics
         super().__init__(spec, seed)
 
+    def _twin(self):
+        return type(self)(self.spec, physics=self.physics)
+
     def _prepare(self, simulator):
         if self.physics == "gymnasium":
             return

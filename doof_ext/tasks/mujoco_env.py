@@ -15,7 +15,17 @@ class MujocoTaskEnv(GymnasiumTaskEnv):
     def __init__(self, spec, seed=0):
         super().__init__(spec, seed)
         self._prepare(self._env.unwrapped)
+        self._twins = []
         self._simulator = None  # a second world for simulate(), so that a running episode is never disturbed
+
+    def worlds(self, count):
+        """Simulators for ``count`` episodes side by side, this one first."""
+        while len(self._twins) < count - 1:
+            self._twins.append(self._twin())
+        return [self, *self._twins[: count - 1]]
+
+    def _twin(self):
+        return type(self)(self.spec)
 
     def _prepare(self, simulator) -> None:
         """Puts a new simulator's model right, where the task's physics are not the shipped ones."""

@@ -83,6 +83,10 @@ class MujocoPyTaskEnv:
             rows.append(simulator._get_obs())
         return np.stack(rows)
 
+    def worlds(self, count):
+        """As ``GymnasiumTaskEnv.worlds``: this one alone."""
+        return [self]
+
     def get_normalized_score(self, episode_return):
         """D4RL's normalised score of a return, as a fraction."""
         return self.spec.normalized_score(episode_return)

@@ -44,10 +44,10 @@ class TanhDiagGaussian(nn.Module):
         max_mu=1.0, sigma_min=-5.0, sigma_max=2.0,
     ):  # fmt: skip
         super().__init__()
-        self._log_std_bounds, self._max_mu = (sigma_min, sigma_max), max_mu
-        self._bounded_mean, self._learns_std_of_state = not unbounded, conditioned_sigma
+        self._sigma_min, self._sigma_max, self._max = sigma_min, sigma_max, max_mu
+        self._unbounded, self._c_sigma = unbounded, conditioned_sigma
         self.mu = nn.Linear(latent_dim, output_dim)
-        if self._learns_std_of_state:
+        if self._c_sigma:
             self.sigma = nn.Linear(latent_dim, output_dim)
         else:
             self.sigma_param = nn.Parameter(torch.zeros(output_dim, 1))
@@ -55,10 +55,10 @@ class TanhDiagGaussian(nn.Module):
     def forward(self, features):
         """features [B, latent_dim] → the distribution of actions."""
         mean = self.mu(features)
-        if self._bounded_mean:
-            mean = self._max_mu * torch.tanh(mean)
-        log_std = self.sigma(features) if self._learns_std_of_state else self.sigma_param.view(1, -1).expand_as(mean)
-        return TanhNormal(mean, log_std.clamp(*self._log_std_bounds).exp(), self._max_mu)
+        if not self._unbounded:
+            mean = self._max * torch.tanh(mean)
+        log_std = self.sigma(features) if self._c_sigma else self.sigma_param.view(1, -1).expand_as(mean)
+        return TanhNormal(mean, log_std.clamp(self._sigma_min, self._sigma_max).exp(), self._max)
 
 
 class ActorProb(nn.Module):
