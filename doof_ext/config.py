@@ -235,6 +235,8 @@ def _check(config):
         refuse("threads", "at most 1024")
     if not 1 <= config.hash_bits <= 62:
         refuse("hash_bits", "between 1 and 62")
+    if config.uncertainty == "mobile" and config.n_elites < 2:
+        refuse("n_elites", "at least 2 with mobile, whose u is the spread over elites")
     if config.n_elites > config.n_ensemble:
         refuse("n_elites", f"at most --n-ensemble, {config.n_ensemble}")
     for names in (

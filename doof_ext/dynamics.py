@@ -36,6 +36,8 @@ class DOOFDynamics(kit.EnsembleDynamics):
         self.estimator: UncertaintyEstimator = make_estimator(uncertainty_mode) if named else uncertainty_mode
         mode = self.estimator.name.replace("ensemble-", "ensemble_")
         super().__init__(model, optim, scaler, terminal_fn, penalty_coef, mode)
+        if type(model.activation).__name__ not in ("Swish", "SiLU"):
+            raise ValueError(f"DOOFDynamics needs the ensemble's default activation, Swish, not {model.activation}")
         for group in optim.param_groups:
             group.update(fused=True, foreach=False)
         self.device = model.device
@@ -187,7 +189,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
             torch.cat([torch.as_tensor(data[name], device=self.device) for data in datasets])
             for name in ("observations", "actions")
         ]
-        self.estimator.fit(*columns)
+        self.estimator.refit(*columns)
 
     def _split(self, count, holdout_ratio):
         """Indices of held-out rows, about ``holdout_ratio`` of them and at most 1000, and of training rows.

@@ -48,6 +48,8 @@ class Session:
             def train(self, data, logger, max_epochs=None, **settings):
                 caps = [cap for cap in (max_epochs, session.config.dynamics_epochs) if cap is not None]
                 self.holdout_seed = session.config.seed
+                for name in ("holdout_ratio", "logvar_loss_coef"):
+                    settings.setdefault(name, getattr(session.config, name))
                 with StageProgress("1 pretrain dynamics", min(caps, default=None), logger) as progress:
                     session.dynamics_steps = super().train(
                         data, logger, max_epochs=min(caps, default=None),
@@ -62,7 +64,8 @@ class Session:
             """MOBILE with the run's uncertainty."""
 
             def __init__(self, dynamics, *args, **kwargs):
-                super().__init__(dynamics, *args, estimator=dynamics.estimator, **kwargs)
+                own = {"estimator": dynamics.estimator, "nonnegative_target": session.config.nonnegative_target}
+                super().__init__(dynamics, *args, **own, **kwargs)
 
         class Trainer(DOOFTrainer):
             """The runner's trainer: pretrains as it was told, then stages 2-5 follow."""

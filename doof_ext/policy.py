@@ -163,8 +163,8 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         batch = self._joined(batch)
         obss, actions = batch["observations"], batch["actions"]
         uncertainty = self._estimator(obss, actions, self.dynamics, self)
-        uncertainty[:real_rows] = 0.0
-        rewards = shaped_reward(batch["rewards"], uncertainty, self.uncertainty_coef)
+        of_fake_rows = torch.arange(len(obss), device=obss.device)[:, None] >= real_rows
+        rewards = shaped_reward(batch["rewards"], uncertainty * of_fake_rows, self.uncertainty_coef)
         target = rewards + self._gamma * (1 - batch["terminals"]) * self._next_q(batch["next_observations"])
         if self.nonnegative_target:
             target.clamp_(min=0.0)

@@ -15,7 +15,8 @@ def create_run_dir(config) -> str:
 
     Raises: UserError for a log directory that cannot be written.
     """
-    algo = f"doof&uncertainty={config.uncertainty}&exploration_ratio={config.exploration_ratio:g}"
+    algo = "doof" if config.algo == "mopo" else f"doof&algo={config.algo}"
+    algo += f"&uncertainty={config.uncertainty}&exploration_ratio={config.exploration_ratio:g}"
     name = f"seed_{config.seed}&timestamp_{time.strftime('%y-%m%d-%H%M%S')}"
     parent = os.path.join(config.logdir, config.task, algo)
     try:
@@ -70,7 +71,7 @@ def save_dynamics(folder, dynamics) -> None:
     """Writes dynamics.pth, mu.npy and std.npy, as the kit's dynamics loads them."""
     save_state(os.path.join(folder, "dynamics.pth"), dynamics.model)
     dynamics.scaler.save_scaler(folder)
-    learned = dynamics.estimator.state_dict()
+    learned = {name: tensor.cpu() for name, tensor in dynamics.estimator.state_dict().items()}
     if learned:
         _publish(os.path.join(folder, "uncertainty.pth"), lambda file: torch.save(learned, file))
 

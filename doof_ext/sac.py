@@ -3,6 +3,7 @@
 Nothing is recorded for autograd; a network's parameters are one tensor, and so is each of its optimiser's moments.
 """
 
+import copy
 import math
 
 import torch
@@ -37,16 +38,23 @@ class NetworkStack:
         )
         self.weights, self.biases = views[0::2], views[1::2]
         self._weight_gradients, self._bias_gradients = gradients[0::2], gradients[1::2]
+        self._views = []  # the modules' parameters and where they are in the flat tensor
         for peers, weight, bias in zip(layers, self.weights, self.biases, strict=True):
             for index, heads in enumerate(peers):
                 first = 0
                 for linear in heads:
                     rows = slice(first, first + linear.out_features)
-                    for parameter, view in ((linear.weight, weight[index, rows]), (linear.bias, bias[index, 0, rows])):
-                        view.copy_(parameter.detach())
-                        parameter.data = view
+                    self._views += [(linear.weight, weight[index, rows]), (linear.bias, bias[index, 0, rows])]
                     first = rows.stop
+        for parameter, view in self._views:
+            view.copy_(parameter.detach())
+        self.bind()
         self.flat.grad = self.gradient
+
+    def bind(self):
+        """Has the modules' parameters be views of the flat tensor; again after they were copied."""
+        for parameter, view in self._views:
+            parameter.data = view
 
     @classmethod
     def of_critics(cls, critics):
@@ -126,6 +134,13 @@ class FastActorCritic:
         if self._is_auto_alpha:
             _adopt(self.alpha_optim, self._log_alpha)
             self._log_alpha.grad = torch.zeros_like(self._log_alpha)
+
+    def __deepcopy__(self, memo):
+        clone = memo[id(self)] = type(self).__new__(type(self))
+        clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        for stack in (clone._actor, clone._critics, clone._critics_old):
+            stack.bind()  # parameters are copied one by one, without the tensor they are views of
+        return clone
 
     def target_q(self, obss, actions):
         """The least target critic's value [B, 1] of obss [B, O], actions [B, A]."""

@@ -7,7 +7,7 @@ import torch
 
 from doof_ext import kit
 from doof_ext.errors import DivergenceError
-from doof_ext.sac import FastSAC, MeanLosses
+from doof_ext.sac import FastSAC, MeanLosses, NetworkStack
 
 
 class FastPolicy(FastSAC, kit.SACPolicy):
@@ -68,6 +68,27 @@ def test_the_kits_critics_are_the_networks_that_are_trained():
     both = fast._critics(batch["observations"], batch["actions"])
     torch.testing.assert_close(both[0], fast.critic1(batch["observations"], batch["actions"]))
     torch.testing.assert_close(both[1], fast.critic2(batch["observations"], batch["actions"]))
+
+
+def test_a_copy_trains_its_own_networks():
+    policy, batch = _policy(FastPolicy, _networks()), _batch(0)
+    policy.sac_step(batch)  # the optimisers have a state
+    twin = copy.deepcopy(policy)
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    torch.manual_seed(1)
+    twin.sac_step(batch)
+    for name, value in before.items():
+        torch.testing.assert_close(policy.state_dict()[name], value, rtol=0, atol=0)
+        assert not torch.equal(twin.state_dict()[name], value), name
+    torch.manual_seed(1)
+    policy.sac_step(batch)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(policy.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(ValueError, match="linear layers with ReLU"):
+        NetworkStack.of_critics([kit.Critic(kit.MLP(7, [8], activation=torch.nn.Tanh), "cpu")])
 
 
 def test_mean_losses_are_means_and_stop_at_nan():

@@ -44,6 +44,11 @@ class UncertaintyEstimator:
     def fit(self, observations, actions):
         """Learns from [N, O], [N, A]: from D after stage 1's dynamics training, from D ∪ D_on after stage 4."""
 
+    def refit(self, observations, actions):
+        """:meth:`fit`; the next answer is checked as the first one was."""
+        self.fit(observations, actions)
+        self._checked = False
+
     def state_dict(self) -> dict:
         """Tensors by name: what :meth:`fit` learned, saved with the run."""
         return {}

@@ -62,8 +62,9 @@ class HashCount(UncertaintyEstimator):
 
     def fit(self, observations, actions):
         """Learns the codes and counts the data [N, O], [N, A]."""
-        self._checked = False
         pairs = torch.cat([observations, actions], dim=1)
+        if not pairs.isfinite().all():
+            raise UserError("uncertainty 'count' cannot be fitted: the data hold values that are not finite")
         std = pairs.std(0, correction=0)
         self._state = {"mean": pairs.mean(0), "std": torch.where(std < 1e-6, 1.0, std)}
         scaled = self._scaled(observations, actions)
@@ -115,6 +116,7 @@ class HashCount(UncertaintyEstimator):
     def load_state_dict(self, state):
         """Takes what :meth:`state_dict` gave."""
         self._state, self._checked = dict(state), False
+        self.members, _, self.bits = state["encoder.1.weight"].shape
 
 
 def _two_layers(x, weights, part):

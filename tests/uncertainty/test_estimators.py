@@ -14,6 +14,7 @@ from doof_ext.errors import UserError
 from doof_ext.replay import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 from doof_ext.uncertainty import make_estimator
+from doof_ext.uncertainty.base import UncertaintyEstimator
 from doof_ext.uncertainty.count import HashCount
 from doof_ext.uncertainty.mobile import ModelBellmanInconsistency
 
@@ -82,7 +83,7 @@ def test_codes_are_bits_of_the_learned_code(counted):
 
 def test_a_pair_never_seen_counts_as_one_and_what_is_saved_loads(counted):
     estimator, pairs = counted
-    again = HashCount(bits=12, members=3)
+    again = HashCount()
     again.load_state_dict(estimator.state_dict())
     torch.testing.assert_close(again.u(pairs[:, :3], pairs[:, 3:]), estimator.u(pairs[:, :3], pairs[:, 3:]))
     for member in range(3):
@@ -108,6 +109,44 @@ def test_fitting_depends_on_its_seed_alone(counted):
 def test_settings_of_the_count_are_checked(settings, complaint):
     with pytest.raises(UserError, match=complaint):
         HashCount(**settings)
+
+
+def test_every_fit_has_its_first_answer_checked(dynamics, offline):
+    class Souring(UncertaintyEstimator):
+        name, sign = "souring", 1
+
+        def fit(self, observations, actions):
+            self.sign = -1
+
+        def u(self, observations, actions):
+            return torch.full((len(actions), 1), float(self.sign))
+
+    rows = offline.sample(3)
+    dynamics.estimator = Souring()
+    assert (dynamics.uncertainty(rows["observations"], rows["actions"]) == 1).all()
+    dynamics.fit_estimator(rows)
+    with pytest.raises(UserError, match="negative"):
+        dynamics.uncertainty(rows["observations"], rows["actions"])
+
+
+def test_mobile_leaves_an_estimators_tensor_alone(tiny, spec, dynamics, offline):
+    held = torch.ones(1, 1)
+
+    class Constant(UncertaintyEstimator):
+        def u(self, observations, actions):
+            return held.expand(len(actions), 1)
+
+    dynamics.estimator = Constant()
+    policy = build_policy(tiny(algo="mobile"), spec, dynamics, uncertainty_coef=-1.0)
+    policy.learn({"real": offline.sample(3), "fake": offline.sample(4)})
+    assert held.item() == 1
+
+
+def test_data_that_are_not_finite_are_not_counted(counted):
+    estimator, pairs = counted
+    pairs[3, 2] = float("nan")
+    with pytest.raises(UserError, match="not finite"):
+        estimator.fit(pairs[:, :3], pairs[:, 3:])
 
 
 def test_what_is_missing_is_named(dynamics, offline):
