@@ -1,9 +1,10 @@
 """How a command ends: the closing table, or an error in one line."""
 
 import os
+import shlex
 import sys
 
-from doof_ext.errors import DivergenceError, UserError
+from doof_ext.errors import Interrupted, RunStoppedError, UserError
 
 
 def closing_table(summary) -> str:
@@ -31,9 +32,20 @@ def run_to_end(command, run) -> int:
     except UserError as error:
         print(f"{command}: error: {error}", file=sys.stderr)
         return 2
-    except DivergenceError as error:
-        print(f"{command}: stopped: {error}", file=sys.stderr)
+    except RunStoppedError as error:
+        print(f"{command}: stopped: {error}{_how_to_go_on(error)}", file=sys.stderr)
         return 1
+    except Interrupted as error:
+        print(f"{command}: {error}{_how_to_go_on(error)}", file=sys.stderr)
+        return 128 + error.number
+    except KeyboardInterrupt:
+        print(f"{command}: stopped before the run began", file=sys.stderr)
+        return 130
     print(closing_table(summary))
     print(f"summary: {os.path.join(directory, 'result', 'summary.json')}")
     return 0
+
+
+def _how_to_go_on(error):
+    directory = getattr(error, "run_directory", None)
+    return f"; go on from its last checkpoint with --resume {shlex.quote(directory)}" if directory else ""

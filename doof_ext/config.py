@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from doof_ext.data import check_source
 from doof_ext.errors import UserError
+from doof_ext.resume import settings_to_go_on_with
 from doof_ext.tasks import get_spec, name_of_env, spec_of_env
 from doof_ext.uncertainty import check_estimator, estimator_names
 from doof_ext.uncertainty.defaults import task_defaults
@@ -35,6 +36,8 @@ class Config:
     )
     exploration_ratio: float = option(1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself")
     rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)")
+    control: str | None = option(None, "extra-training: stages 2-4 left out; stage 5's gradient steps of plain MOPO "
+                                 "in the pretrained dynamics", ("extra-training",))  # fmt: skip
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
     termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
     max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
@@ -46,6 +49,9 @@ class Config:
     device: str = option("cpu", "where networks and buffers live", ("cpu", "cuda"))
     threads: int | None = option(None, "torch threads; all cores by default")
     logdir: str = option("log", "run directories go to LOGDIR/TASK/…")
+    resume: str | None = option(None, "go on with the run in this directory; without one, the newest of these settings")
+    pretrained: str | None = option(None, "take stage 1 from the run in this directory, of the same stage-1 settings")
+    checkpoint_every: int = option(5, "epochs between checkpoints")
     wandb: str = option("auto", "Weights & Biases; auto is online with an API key, else offline",
                         ("auto", "online", "offline", "off"))  # fmt: skip
 
@@ -161,7 +167,7 @@ _AT_LEAST_ONE = (
     "rounds", "threads", "batch_size", "step_per_epoch", "eval_episodes", "rollout_freq",
     "rollout_batch_size", "rollout_length", "model_retain_epochs", "n_ensemble", "n_elites", "dynamics_epochs",
     "max_epochs_since_update", "num_q_ensemble", "num_samples", "epoch", "explore_epochs", "uncertainty_buffer_size",
-    "finetune_dynamics_steps", "finetune_epochs", "distance_samples",
+    "finetune_dynamics_steps", "finetune_epochs", "distance_samples", "checkpoint_every",
 )  # fmt: skip
 _AT_LEAST_TWO = ("dataset_steps", "online_steps")  # one row to learn from, one held out
 _POSITIVE = ("actor_lr", "critic_lr", "alpha_lr", "dynamics_lr")
@@ -206,7 +212,7 @@ def _check(config):
 
     for entry in dataclasses.fields(config):
         value, choices = getattr(config, entry.name), entry.metadata["choices"]
-        if choices and value not in choices:
+        if choices and value not in choices and (value, entry.default) != (None, None):
             refuse(entry.name, f"one of {', '.join(choices)}")
         if isinstance(value, float) and not math.isfinite(value):
             refuse(entry.name, "a finite number")
@@ -275,11 +281,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         flags = [_flag(entry.name)]
         if entry.name == "eval_episodes":
             flags.append("--eval_episodes")  # as the kit spells it
+        alone = True if scalar is bool else "" if entry.name == "resume" else None  # its value where none is given
         default = "" if entry.default is None else f" (default: {entry.default})"
         parser.add_argument(
             *flags, dest=entry.name, default=argparse.SUPPRESS, choices=entry.metadata["choices"],
-            type=_boolean if scalar is bool else scalar, nargs="+" if many else "?" if scalar is bool else None,
-            **({"const": True} if scalar is bool else {}), help=entry.metadata["help"].replace("%", "%%") + default,
+            type=_boolean if scalar is bool else scalar, nargs="+" if many else None if alone is None else "?",
+            **({} if alone is None else {"const": alone}), help=entry.metadata["help"].replace("%", "%%") + default,
         )  # fmt: skip
     return parser
 
@@ -287,6 +294,13 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 def parse_args(description: str, argv=None) -> Config:
     """The resolved settings of a command line; raises UserError for what does not fit."""
     given = given_flags(argv, description)
+    return config_of(given)
+
+
+def config_of(given: dict) -> Config:
+    """The resolved settings of a run, new or (with ``resume`` among those given) one that goes on; UserError."""
+    if given.get("resume") is not None:
+        given = settings_to_go_on_with(given, Config, resolve)
     return resolve(Config(**given), set(given))
 
 

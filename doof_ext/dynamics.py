@@ -1,6 +1,7 @@
 """DOOF's ensemble dynamics: steps on tensors, trains without copies, finetunes on a mixture of D and D_on."""
 
 import copy
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,9 @@ import torch
 from torch.nn import functional
 
 from doof_ext import kit
-from doof_ext.errors import DivergenceError
+from doof_ext.errors import DivergenceError, UserError
+from doof_ext.files import load_state
+from doof_ext.state import Part, RunState, Values
 from doof_ext.uncertainty import make_estimator
 from doof_ext.uncertainty.base import EnsemblePrediction, UncertaintyEstimator
 
@@ -115,13 +118,13 @@ class DOOFDynamics(kit.EnsembleDynamics):
 
     def train(
         self, data, logger, max_epochs=None, max_epochs_since_update=5, batch_size=256,
-        holdout_ratio=0.2, logvar_loss_coef=0.01, on_epoch=None,
+        holdout_ratio=0.2, logvar_loss_coef=0.01, on_epoch=None, state=None,
     ):  # fmt: skip
         """Maximum likelihood on D (eq. 1): scaler fitted to D, each member on its own bootstrap of it.
 
         Args: data, a dict of arrays by the kit's names; where to log; most epochs; epochs without an improvement of
         1 % by any member before it stops; rows per batch; held-out fraction (at most 1000 rows); weight of the
-        variance bounds; ``on_epoch(epoch, train_loss, holdout_loss)``.
+        variance bounds; ``on_epoch(epoch, train_loss, holdout_loss)``; the run's state, to go on from and to save to.
         Raises: DivergenceError for a loss that is not finite. Returns: gradient steps taken.
         """
         held_out, kept = self._split(len(data["observations"]), holdout_ratio)
@@ -130,22 +133,21 @@ class DOOFDynamics(kit.EnsembleDynamics):
         members = self.model.num_ensemble
         bootstrap = kept[torch.randint(len(kept), (members, len(kept)), device=kept.device)]
 
-        def epoch_batches():
-            for rows in bootstrap:
-                rows[:] = rows[torch.randperm(len(rows), device=rows.device)]
-            for rows in bootstrap.split(batch_size, dim=1):
+        def epoch_batches(first):
+            if first == 0:
+                for rows in bootstrap:
+                    rows[:] = rows[torch.randperm(len(rows), device=rows.device)]
+            for rows in bootstrap.split(batch_size, dim=1)[first:]:
                 yield inputs[rows], targets[rows]
 
-        holdouts = [(inputs[held_out], targets[held_out])]
-        steps = self._fit(
-            epoch_batches, holdouts, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch
-        )
-        self.fit_estimator(data)
-        return steps
+        return self._fit(
+            epoch_batches, [(inputs[held_out], targets[held_out])], logger, max_epochs, max_epochs_since_update,
+            logvar_loss_coef, on_epoch, state, [data], bootstrap,
+        )  # fmt: skip
 
     def finetune(
         self, offline_data, online_data, logger, max_epochs=None, max_epochs_since_update=5, batch_size=256,
-        holdout_ratio=0.2, logvar_loss_coef=0.01, steps_per_epoch=1000, online_ratio=0.5, on_epoch=None,
+        holdout_ratio=0.2, logvar_loss_coef=0.01, steps_per_epoch=1000, online_ratio=0.5, on_epoch=None, state=None,
     ):  # fmt: skip
         """Maximum likelihood on D ∪ D_on (eq. 10, Appendix B.4): of every batch, ``online_ratio`` from D_on.
 
@@ -161,19 +163,18 @@ class DOOFDynamics(kit.EnsembleDynamics):
             holdouts.append((inputs[held_out], targets[held_out]))
             sources.append((inputs, targets, kept, rows))
 
-        def epoch_batches():
-            for _ in range(steps_per_epoch):
+        def epoch_batches(first):
+            for _ in range(first, steps_per_epoch):
                 drawn = []
                 for inputs, targets, kept, rows in sources:
                     chosen = kept[torch.randint(len(kept), (members, rows), device=kept.device)]
                     drawn.append((inputs[chosen], targets[chosen]))
                 yield tuple(torch.cat(parts, dim=1) for parts in zip(*drawn, strict=True))
 
-        steps = self._fit(
-            epoch_batches, holdouts, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch
-        )
-        self.fit_estimator(offline_data, online_data)
-        return steps
+        return self._fit(
+            epoch_batches, holdouts, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state,
+            [offline_data, online_data],
+        )  # fmt: skip
 
     def copy_for_finetuning(self, lr):
         """A dynamics with the same weights, elites and scaler, and a fresh Adam."""
@@ -209,36 +210,76 @@ class DOOFDynamics(kit.EnsembleDynamics):
         deltas = columns["next_observations"] - columns["observations"]
         return inputs, torch.cat([deltas, columns["rewards"]], dim=-1)
 
-    def _fit(self, epoch_batches, holdouts, logger, max_epochs, patience, logvar_loss_coef, on_epoch):
+    def _fit(
+        self, epoch_batches, holdouts, logger, max_epochs, patience, logvar_loss_coef, on_epoch, state, datasets,
+        bootstrap=None,
+    ):  # fmt: skip
+        state = state or RunState()
         best = self._holdout_losses(holdouts)  # before training: an epoch that makes it worse must not replace it
         self._save_members(torch.arange(len(best)))
-        epoch = stale = steps = 0
-        while stale < patience and (max_epochs is None or epoch < max_epochs):
-            epoch += 1
-            total = torch.zeros((), device=self.device)
-            for count, (inputs, targets) in enumerate(epoch_batches(), start=1):
-                total += self._descend(inputs, targets, logvar_loss_coef)
-            steps += count
+        fit = Values(epoch=0, batch=0, stale=0, steps=0, best=best, total=torch.zeros((), device=self.device))
+        rows = Part(lambda: bootstrap, lambda saved: bootstrap.copy_(saved))
+        parts = {"dynamics": Part(self.training_state, self.load_training_state), "fit": fit}
+        if state.enter("dynamics", parts if bootstrap is None else parts | {"bootstrap": rows}):
+            return fit.steps
+        while fit.stale < patience and (max_epochs is None or fit.epoch < max_epochs):
+            for inputs, targets in epoch_batches(fit.batch):
+                fit.total += self._descend(inputs, targets, logvar_loss_coef)
+                fit.batch += 1
+                fit.steps += 1
+                state.step_ended()
             losses = self._holdout_losses(holdouts)
             self.epochs_trained += 1
-            train_loss = float(total) / count
-            if not np.isfinite([train_loss, *losses.tolist()]).all():
-                raise DivergenceError(f"the dynamics loss is not finite in epoch {self.epochs_trained}")
-            improved = torch.nonzero((best - losses) / best > 0.01).flatten()
-            best[improved] = losses[improved]
-            stale = 0 if len(improved) else stale + 1
+            train_loss = float(fit.total) / fit.batch
+            for name, value in (("training", train_loss), ("held-out", float(losses.sum()))):
+                if not np.isfinite(value):
+                    raise DivergenceError(f"the dynamics' {name} loss is {value} in epoch {self.epochs_trained}")
+            improved = torch.nonzero((fit.best - losses) / fit.best > 0.01).flatten()
+            fit.best[improved] = losses[improved]
+            fit.stale = 0 if len(improved) else fit.stale + 1
             if len(improved):
                 self._save_members(improved)
+            fit.epoch, fit.batch = fit.epoch + 1, 0
+            fit.total.zero_()
             holdout_loss = float(losses.sort().values[: self.model.num_elites].mean())
             logger.logkv("loss/dynamics_train_loss", train_loss)
             logger.logkv("loss/dynamics_holdout_loss", holdout_loss)
             logger.set_timestep(self.epochs_trained)
             logger.dumpkvs(exclude=["policy_training_progress", "consoleout_backup"])
             if on_epoch is not None:
-                on_epoch(epoch, train_loss, holdout_loss)
+                on_epoch(fit.epoch, train_loss, holdout_loss)
+            state.epoch_ended()
         self._restore_members()
-        self.model.set_elites(best.argsort()[: self.model.num_elites].tolist())
-        return steps
+        self.model.set_elites(fit.best.argsort()[: self.model.num_elites].tolist())
+        self.fit_estimator(*datasets)
+        state.leave("dynamics", "fit")
+        return fit.steps
+
+    def training_state(self):
+        """All that training and prediction depend on: weights, best weights, optimiser, scaler, u."""
+        return {
+            "model": self.model.state_dict(), "optim": self.optim.state_dict(), "bounds": self._saved_bounds,
+            "scaler": {"mu": self.scaler.mu, "std": self.scaler.std}, "estimator": self.estimator.state_dict(),
+            "epochs_trained": self.epochs_trained,
+        }  # fmt: skip
+
+    def load_training_state(self, state):
+        """Takes what :meth:`training_state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optim.load_state_dict(state["optim"])
+        self._saved_bounds = [bound.to(self.device) for bound in state["bounds"]]
+        self.scaler.mu, self.scaler.std = state["scaler"]["mu"], state["scaler"]["std"]
+        if state["estimator"]:
+            self.estimator.load_state_dict({name: value.to(self.device) for name, value in state["estimator"].items()})
+        self.epochs_trained = state["epochs_trained"]
+
+    def load(self, load_path):
+        """Reads dynamics.pth, mu.npy and std.npy from a folder, as the kit's; raises UserError for what is no state."""
+        load_state(os.path.join(load_path, "dynamics.pth"), self.model)
+        try:
+            self.scaler.load_scaler(load_path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{load_path}: mu.npy and std.npy cannot be read ({error})") from error
 
     @torch.no_grad()
     def _descend(self, inputs, targets, logvar_loss_coef):

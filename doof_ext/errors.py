@@ -1,5 +1,7 @@
 """The errors a user can mend, told apart from the errors that are ours."""
 
+import signal
+
 
 class UserError(ValueError):
     """Something the user gave cannot be used: one line, what is wrong and what would be right.
@@ -8,5 +10,21 @@ class UserError(ValueError):
     """
 
 
-class DivergenceError(RuntimeError):
+class RunStoppedError(RuntimeError):
+    """A run ended before its end, and can be resumed: one line, what happened. The commands exit with code 1."""
+
+
+class DivergenceError(RunStoppedError):
     """Training produced NaN or infinity; the message names the quantity and where it appeared."""
+
+
+class EnvironmentFailedError(RunStoppedError):
+    """The environment raised an error; the step that did is not recorded."""
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop, and its checkpoint is written. The commands exit with code 128 + signal."""
+
+    def __init__(self, number):
+        self.number = int(number)
+        super().__init__(f"stopped by {signal.Signals(number).name}")

@@ -12,8 +12,9 @@ from doof_ext.kit import get_termination_fn, qlearning_dataset
 from doof_ext.launcher import resolved
 from doof_ext.policy import DOOFMobilePolicy, DOOFPolicy
 from doof_ext.progress import StageProgress
+from doof_ext.record import RunRecord
 from doof_ext.replay import TensorReplayBuffer
-from doof_ext.stages.pretrain import Pretraining
+from doof_ext.stages.pretrain import Pretraining, draw_fake_pairs
 from doof_ext.tasks import get_spec, gym_standin
 from doof_ext.trainer import DOOFTrainer
 from doof_ext.uncertainty import make_estimator
@@ -25,7 +26,7 @@ class Session:
     def __init__(self, runner, given):
         self.runner, self.given = runner, given
         self.config = self.record = self.summary = self.directory = None
-        self.loaded, self.dynamics_steps, self.stages = None, 0, []
+        self.loaded, self.dynamics_steps = None, 0
 
     def configure(self, arguments):
         """Takes the runner's parsed arguments; raises UserError for settings that DOOF cannot run with."""
@@ -54,9 +55,9 @@ class Session:
                     session.dynamics_steps = super().train(
                         data, logger, max_epochs=min(caps, default=None),
                         on_epoch=lambda epoch, loss, holdout: progress.report(
-                            loss=f"{loss:.2f}", holdout=f"{holdout:.4g}"
+                            epoch, loss=f"{loss:.2f}", holdout=f"{holdout:.4g}"
                         ),
-                        **settings,
+                        state=session.record.state, **settings,
                     )  # fmt: skip
                 return session.dynamics_steps
 
@@ -112,7 +113,7 @@ class Session:
         return qlearning_dataset(env, dataset, terminate_on_end)
 
     def _make_log_dirs(self, *_, **__):
-        self.record = pipeline.RunRecord(self.config)
+        self.record = RunRecord(self.config, self.loaded).__enter__()
         self.directory = self.record.directory
         return self.directory
 
@@ -122,25 +123,27 @@ class Session:
 
     def run(self, pretrain):
         """Stage 1 as the runner has it, then the rest of Algorithm 1."""
-        config, trainer, logger = self.config, self.trainer, self.record.logger
-        env = self._task_env(trainer.eval_env)
-        trainer.eval_env = env
-        self.record.begin(env, self.loaded, check_world(env, build_termination_fn(env.spec), self.loaded.dataset))
-        with StageProgress("1 pretrain policy", trainer.epoch, logger) as progress:
-            trainer.on_epoch = lambda epoch, result: progress.report(score=f"{result.mean:.1f} ± {result.std:.1f}")
-            with pipeline.stage_record(self.stages, "pretrain", 1, config.seed, env) as record:
+        config, trainer, record = self.config, self.trainer, self.record
+        env = trainer.eval_env = self._task_env(trainer.eval_env)
+        record.begin(env, check_world(env, build_termination_fn(env.spec), self.loaded.dataset))
+        trainer.state = record.state
+        with StageProgress("1 pretrain policy", trainer.epoch, record.logger) as progress:
+            trainer.on_epoch = lambda epoch, result: progress.report(
+                epoch, score=f"{result.mean:.1f} ± {result.std:.1f}"
+            )
+            with record.state.stage("pretrain", 1, config.seed, env) as figures:
                 result = pretrain()
-                record["gradient_steps"] = trainer.epoch * trainer.step_per_epoch
-                record["dynamics_steps"] = self.dynamics_steps
+                pairs = draw_fake_pairs(trainer.fake_buffer, config.distance_samples, record.state)
+                figures["gradient_steps"] = trainer.epoch * trainer.step_per_epoch
+                figures["dynamics_steps"] = self.dynamics_steps
         policy = trainer.policy
         pretraining = Pretraining(
-            policy, policy.dynamics, trainer.fake_buffer, trainer.evaluation, record["gradient_steps"],
-            self.dynamics_steps,
-        )  # fmt: skip
-        self.summary = pipeline.finetune(
-            config, env.spec, env, self.loaded, trainer.real_buffer, pretraining, self.stages, logger
+            policy, policy.dynamics, pairs, trainer.evaluation, figures["gradient_steps"], self.dynamics_steps
         )
-        self.record.end(self.summary)
+        self.summary = pipeline.finetune(
+            config, env.spec, env, self.loaded, trainer.real_buffer, pretraining, record
+        )  # fmt: skip
+        record.end(self.summary)
         return result
 
     def _task_env(self, env):

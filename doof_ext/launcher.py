@@ -11,7 +11,7 @@ import os
 import runpy
 import sys
 
-from doof_ext.config import Config, OneLineParser, given_flags, resolve
+from doof_ext.config import Config, OneLineParser, config_of, given_flags
 from doof_ext.errors import UserError
 
 _ALGOS = {"MOPOPolicy": "mopo", "MOBILEPolicy": "mobile"}
@@ -133,4 +133,4 @@ def launch(argv) -> tuple[dict, str]:
 def resolved(runner, given, arguments) -> Config:
     """The run's settings: the runner's where it has a say, then DOOF's flags, then the preset's and the task's."""
     settings = runner_settings(arguments) | given | {"algo": runner.algo}
-    return resolve(Config(**settings), set(settings))
+    return config_of(settings)

@@ -11,7 +11,7 @@ class StageProgress:
     def __init__(self, title, total, logger, unit="epoch"):
         """``total`` is None where the end is not known, as with early stopping."""
         self._title, self._total, self._logger = title, total, logger
-        self._started, self._done = time.time(), 0
+        self._started, self._first = time.time(), None  # what this process did first
         self._bar = tqdm(total=total, desc=title, unit=unit, disable=None)
 
     def __enter__(self):
@@ -20,20 +20,21 @@ class StageProgress:
     def __exit__(self, *_):
         self._bar.close()
 
-    def advance(self, count=1, **facts):
-        """``count`` more done; ``facts`` are the latest figures, by name."""
-        self._done += count
+    def reach(self, done, **facts):
+        """``done`` of all are done by now; ``facts`` are the latest figures, by name."""
+        if self._first is None:
+            self._first = self._bar.initial = done - 1
         self._bar.set_postfix_str(", ".join(f"{name} {value}" for name, value in facts.items()), refresh=False)
-        self._bar.update(count)
+        self._bar.update(done - self._bar.n)
 
-    def report(self, **facts):
-        """One more done, with a line in the log that says what came of it and how long the rest takes."""
-        self.advance(**facts)
+    def report(self, done, **facts):
+        """As :meth:`reach`, with a line in the log that says what came of it and how long the rest takes."""
+        self.reach(done, **facts)
         figures = ", ".join(f"{name} {value}" for name, value in facts.items())
         left = ""
-        if self._total and self._done < self._total:
-            seconds = (time.time() - self._started) / self._done * (self._total - self._done)
+        if self._total and done < self._total:
+            seconds = (time.time() - self._started) / (done - self._first) * (self._total - done)
             left = f", {int(seconds // 60)}:{int(seconds % 60):02d} left"
         of_total = f"/{self._total}" if self._total else ""
         with tqdm.external_write_mode():
-            self._logger.log(f"{self._title} {self._done}{of_total}: {figures}{left}")
+            self._logger.log(f"{self._title} {done}{of_total}: {figures}{left}")

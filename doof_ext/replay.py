@@ -92,6 +92,15 @@ class TensorReplayBuffer(kit.ReplayBuffer):
         """Room for ``count`` rows of :meth:`sample_rows`."""
         return self._rows.new_empty(count, self._rows.shape[1])
 
+    def state_dict(self):
+        """The rows stored and where the next one goes."""
+        return {"rows": self._rows[: self._size], "next": self._ptr}
+
+    def load_state_dict(self, state):
+        """Takes what :meth:`state_dict` of a buffer of the same capacity gave."""
+        self._size, self._ptr = len(state["rows"]), state["next"]
+        self._rows[: self._size] = state["rows"]
+
     def sample_all(self):
         """Everything stored, oldest index first: a dict of array copies [size, ·]."""
         return {name: column.cpu().numpy().copy() for name, column in self.columns(self._rows[: self._size]).items()}

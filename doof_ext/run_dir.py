@@ -1,22 +1,24 @@
-"""The run directory (contract 2): its place, and files that appear under their final name only when whole."""
+"""The run directory (contract 2): its place, its lock, its logger."""
 
-import json
 import os
 import time
 
-import torch
+import filelock
 
 from doof_ext import kit
 from doof_ext.errors import UserError
+from doof_ext.files import save_tensors
 
 
 def create_run_dir(config) -> str:
-    """Makes LOGDIR/TASK/doof&param=value…/seed_S&timestamp_T, never one that exists already.
+    """Makes LOGDIR/TASK/doof[&param=value…]/seed_S&timestamp_T, never one that exists already.
 
     Raises: UserError for a log directory that cannot be written.
     """
     algo = "doof" if config.algo == "mopo" else f"doof&algo={config.algo}"
     algo += f"&uncertainty={config.uncertainty}&exploration_ratio={config.exploration_ratio:g}"
+    if config.control is not None:
+        algo += f"&control={config.control}"
     name = f"seed_{config.seed}&timestamp_{time.strftime('%y-%m%d-%H%M%S')}"
     parent = os.path.join(config.logdir, config.task, algo)
     try:
@@ -42,52 +44,47 @@ def check_logdir(logdir: str) -> None:
         raise UserError(f"cannot write to {logdir} ({existing} is no writable folder); choose another --logdir")
 
 
-def _publish(path, write):
-    """Calls ``write(file)`` on a temporary file, flushes it to the disk and gives it its final name."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+def lock(directory):
+    """Holds the run directory for this process until ``release()``; it is free again when the process ends.
+
+    Raises: UserError where another process holds it.
+    """
+    held = filelock.FileLock(os.path.join(directory, "lock"), timeout=0)
     try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-
-
-def write_json(path, content) -> None:
-    """Writes a JSON file."""
-    _publish(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
-
-
-def save_state(path, module) -> None:
-    """Writes a module's state_dict, as the kit's policy.pth; loads with ``torch.load(weights_only=True)``."""
-    state = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
-    _publish(path, lambda file: torch.save(state, file))
+        return held.acquire()
+    except filelock.Timeout as error:
+        raise UserError(f"another process is at work in {directory}; wait for its end, or stop it") from error
+    except OSError as error:
+        raise UserError(f"cannot write to {directory} ({error.strerror})") from error
 
 
 def save_dynamics(folder, dynamics) -> None:
-    """Writes dynamics.pth, mu.npy and std.npy, as the kit's dynamics loads them."""
-    save_state(os.path.join(folder, "dynamics.pth"), dynamics.model)
+    """Writes dynamics.pth, mu.npy and std.npy, as the kit's dynamics loads them, and what u has learned."""
+    save_tensors(os.path.join(folder, "dynamics.pth"), dynamics.model.state_dict())
     dynamics.scaler.save_scaler(folder)
-    learned = {name: tensor.cpu() for name, tensor in dynamics.estimator.state_dict().items()}
-    if learned:
-        _publish(os.path.join(folder, "uncertainty.pth"), lambda file: torch.save(learned, file))
+    if dynamics.estimator.state_dict():
+        save_tensors(os.path.join(folder, "uncertainty.pth"), dynamics.estimator.state_dict())
 
 
 class RunLogger(kit.Logger):
     """The kit's Logger on a run directory, whose rows a Weights & Biases run sees as well."""
 
-    def __init__(self, run_dir, wandb_run=None):
+    def __init__(self, run_dir, wandb_run=None, position=None):
         outputs = {
             "consoleout_backup": "stdout",
             "policy_training_progress": "csv",
             "dynamics_training_progress": "csv",
             "tb": "tensorboard",
         }
-        super().__init__(run_dir, outputs)
+        super().__init__(run_dir, outputs, position)
         self._wandb_run, self._row = wandb_run, {}
+        if wandb_run is not None:
+            wandb_run.rows = (position or {}).get("wandb", 0)
+
+    def position(self):
+        """As the kit's; W&B's is its number of rows."""
+        rows = {} if self._wandb_run is None else {"wandb": self._wandb_run.rows}
+        return super().position() | rows
 
     def logkv(self, key, val):
         """As the kit's."""

@@ -142,6 +142,32 @@ class FastActorCritic:
             stack.bind()  # parameters are copied one by one, without the tensor they are views of
         return clone
 
+    def training_state(self):
+        """All that learning goes on from: networks with their targets, every optimiser, the temperature."""
+        return {"networks": self.state_dict(), "log_alpha": self._log_alpha.detach() if self._is_auto_alpha else None,
+                **{name: optim.state_dict() for name, optim in self._optims().items()}}  # fmt: skip
+
+    @torch.no_grad()
+    def load_training_state(self, state):
+        """Takes what :meth:`training_state` gave."""
+        self.load_state_dict(state["networks"])
+        for name, optim in self._optims().items():
+            optim.load_state_dict(state[name])
+        if self._is_auto_alpha:
+            self._log_alpha.copy_(state["log_alpha"])
+            self._alpha = self._log_alpha.detach().exp().clamp(0.0, 1.0)
+
+    def _optims(self):
+        optims = {"actor_optim": self.actor_optim, "critics_optim": self._critics_optim}
+        return optims | ({"alpha_optim": self.alpha_optim} if self._is_auto_alpha else {})
+
+    def check_weights(self, where):
+        """Raises DivergenceError, naming the network and ``where`` it was, for a weight that is not finite."""
+        stacks = {"actor": self._actor, "critic": self._critics, "target critic": self._critics_old}
+        for name, stack in stacks.items():
+            if not stack.flat.isfinite().all():
+                raise DivergenceError(f"a weight of the {name} is not finite in {where}")
+
     def target_q(self, obss, actions):
         """The least target critic's value [B, 1] of obss [B, O], actions [B, A]."""
         return self._critics_old(obss, actions).amin(0)
@@ -236,6 +262,14 @@ class MeanLosses:
     def __init__(self):
         self._sums, self._count = {}, 0
 
+    def state_dict(self):
+        """The sums so far, and of how many steps."""
+        return {"sums": dict(self._sums), "count": self._count}
+
+    def load_state_dict(self, state):
+        """Takes what :meth:`state_dict` gave."""
+        self._sums, self._count = dict(state["sums"]), state["count"]
+
     def add(self, losses):
         """Adds one step's dict of scalars."""
         for name, value in losses.items():
@@ -243,9 +277,11 @@ class MeanLosses:
         self._count += 1
 
     def read(self, where):
-        """The means as floats; raises DivergenceError naming the first that is not finite and ``where`` it was."""
+        """The means as floats, and starts anew; raises DivergenceError naming the first that is not finite and
+        ``where`` it was."""
         means = {name: float(total) / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
         for name, value in means.items():
             if not abs(value) < float("inf"):
-                raise DivergenceError(f"{name} is {value} in {where}: training stopped, nothing was saved from it")
+                raise DivergenceError(f"{name} is {value} in {where}")
         return means

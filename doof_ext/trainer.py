@@ -1,15 +1,16 @@
 """One training loop over (real rows, model rollouts); exploration and finetuning are its settings."""
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from doof_ext import kit
+from doof_ext.acting import start_episode, take_step
 from doof_ext.errors import DivergenceError
 from doof_ext.replay import Mixture, split_counts
 from doof_ext.sac import MeanLosses
+from doof_ext.state import Part, RunState, Values
 
 
 @dataclass
@@ -32,13 +33,11 @@ def evaluate(policy, env, episodes) -> Evaluation:
         running = {}  # episode: its world and its present observation
         for episode, world in zip(range(first, episodes), worlds, strict=False):
             world.seed(int(seeds[episode]))
-            running[episode] = world, world.reset()
+            running[episode] = world, start_episode(world)
         while running:
             actions = policy.select_action(np.stack([obs for _, obs in running.values()]), deterministic=True)
-            if not np.isfinite(actions).all():
-                raise DivergenceError("the policy's action is not finite: nothing was sent to the environment")
             for (episode, (world, _)), action in zip(list(running.items()), actions, strict=True):
-                obs, reward, done, _ = world.step(action)
+                obs, reward, done, _ = take_step(world, action)
                 returns[episode] += reward
                 running[episode] = world, obs
                 if done:
@@ -60,9 +59,10 @@ class DOOFTrainer(kit.MBPolicyTrainer):
     def __init__(
         self, policy, eval_env, real_buffer, fake_buffer, logger, rollout_setting, epoch=1000, step_per_epoch=1000,
         batch_size=256, real_ratio=0.05, eval_episodes=10, lr_scheduler=None, dynamics_update_freq=0,
-        real_parts=None, shaped_parts=(), start_parts=None, first_timestep=0, on_epoch=None,
+        real_parts=None, shaped_parts=(), start_parts=None, first_timestep=0, on_epoch=None, state=None,
     ):  # fmt: skip
-        """The kit's arguments, and: see the class; the timestep its curve goes on from; ``on_epoch(epoch, score)``."""
+        """The kit's arguments, and: see the class; the timestep its curve goes on from; ``on_epoch(epoch, score)``;
+        the run's state, to go on from and to save to."""
         super().__init__(
             policy, eval_env, real_buffer, fake_buffer, logger, rollout_setting, epoch, step_per_epoch,
             batch_size, real_ratio, eval_episodes, lr_scheduler, dynamics_update_freq,
@@ -79,32 +79,58 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         self.fake_buffer, self.logger, self.eval_env = fake_buffer, logger, eval_env
         self.rollout_setting, self.epoch, self.step_per_epoch = rollout_setting, epoch, step_per_epoch
         self.eval_episodes, self.first_timestep, self.on_epoch = eval_episodes, first_timestep, on_epoch
+        self.shaped_buffers = [buffer for buffer, _ in shaped_parts]
         self.evaluation = None  # of the last epoch
+        self.state = state or RunState()
 
     def train(self):
         """Runs all epochs; returns {"last_10_performance"}. ``evaluation`` holds the last epoch's."""
         rollout_freq, _, rollout_length = self.rollout_setting
-        scores = deque(maxlen=10)
-        step = 0
-        for epoch in range(1, self.epoch + 1):
-            losses, rollout_info = MeanLosses(), {}
-            for _ in range(self.step_per_epoch):
-                if step % rollout_freq == 0:
-                    transitions, rollout_info = self.policy.rollout(
-                        self.starts.sample()["observations"], rollout_length
-                    )
-                    self.fake_buffer.add_batch(**transitions)
+        losses, progress = MeanLosses(), Values(epoch=0, step=0, scores=[], rollout_info={}, evaluation={})
+        ended = self.state.enter("policy", self._parts(losses, progress))
+        if progress.evaluation:
+            self.evaluation = Evaluation(**progress.evaluation)
+        while not ended and progress.epoch < self.epoch:
+            where = f"epoch {progress.epoch + 1} of stage {self.stage}"
+            while progress.step < self.step_per_epoch:
+                if (progress.epoch * self.step_per_epoch + progress.step) % rollout_freq == 0:
+                    progress.rollout_info = self._rollout(rollout_length, where)
                 losses.add(self.policy.learn(self.batches.sample_split(self.real_rows)))
-                step += 1
+                progress.step += 1
+                if progress.step < self.step_per_epoch:
+                    self.state.step_ended()
             if self.lr_scheduler is not None:
                 self.lr_scheduler.step()
-            means = losses.read(f"epoch {epoch} of stage {self.stage}")
+            means = losses.read(where)
+            self.policy.check_weights(where)
             self.evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
-            scores.append(self.evaluation.mean)
-            self._log(self.first_timestep + step, means, rollout_info)
+            progress.evaluation = vars(self.evaluation)
+            progress.scores = [*progress.scores[-9:], self.evaluation.mean]
+            progress.epoch, progress.step = progress.epoch + 1, 0
+            self._log(self.first_timestep + progress.epoch * self.step_per_epoch, means, progress.rollout_info)
+            progress.rollout_info = {}
             if self.on_epoch is not None:
-                self.on_epoch(epoch, self.evaluation)
-        return {"last_10_performance": float(np.mean(scores))}
+                self.on_epoch(progress.epoch, self.evaluation)
+            self.state.epoch_ended()
+        if not ended:
+            self.state.leave("policy", "progress")
+        return {"last_10_performance": float(np.mean(progress.scores))}
+
+    def _parts(self, losses, progress):
+        """All that the rest of the training depends on."""
+        policy = Part(self.policy.training_state, self.policy.load_training_state)
+        parts = {"policy": policy, "progress": progress, "losses": losses, "fake_buffer": self.fake_buffer}
+        if self.lr_scheduler is not None:
+            parts["lr_scheduler"] = self.lr_scheduler
+        return parts | {f"shaped_buffer_{index}": buffer for index, buffer in enumerate(self.shaped_buffers)}
+
+    def _rollout(self, length, where):
+        transitions, info = self.policy.rollout(self.starts.sample()["observations"], length)
+        for name, column in transitions.items():
+            if not column.isfinite().all():
+                raise DivergenceError(f"the model's {name} are not finite in {where}")
+        self.fake_buffer.add_batch(**transitions)
+        return info
 
     def _log(self, timestep, means, rollout_info):
         row = {

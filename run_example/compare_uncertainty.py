@@ -14,8 +14,9 @@ def main():
     """Prints a Markdown table."""
     config = parse_args(__doc__)
 
-    from doof_ext import data, pipeline
+    from doof_ext import data
     from doof_ext.analysis.uncertainty import KINDS, compare, pairs_of_each_kind
+    from doof_ext.record import RunRecord
     from doof_ext.replay import TensorReplayBuffer
     from doof_ext.stages.pretrain import pretrain
     from doof_ext.tasks import make_env
@@ -24,9 +25,9 @@ def main():
     env = make_env(config.spec, seed=config.seed, physics=config.physics)
     loaded = data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
     offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
-    with pipeline.RunRecord(config) as record, pipeline.stage_record([], "pretrain", 1, config.seed, env):
-        record.begin(env, loaded, [])
-        pretraining = pretrain(config, env.spec, offline, env, record.logger)
+    with RunRecord(config, loaded) as record, record.state.stage("pretrain", 1, config.seed, env):
+        record.begin(env, [])
+        pretraining = pretrain(config, env.spec, offline, env, record.logger, record.state)
     pairs = pairs_of_each_kind(env, loaded.dataset, config.distance_samples, config.seed)
     rows = offline.sample_all()
     print(f"\n{config.task}, {loaded.source} data, {len(loaded.dataset)} transitions, preset {config.preset}\n")

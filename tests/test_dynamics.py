@@ -235,7 +235,7 @@ def test_what_was_trained_on_is_not_held_out_when_rows_are_added(before, after):
 def test_a_loss_that_is_not_finite_stops_training(logger):
     data = _toy_data(100, 1.0)
     data["rewards"][7] = np.inf
-    with pytest.raises(DivergenceError, match="not finite in epoch 1"):
+    with pytest.raises(DivergenceError, match="the dynamics' training loss is inf in epoch 1"):
         _make(DOOFDynamics).train(data, logger, max_epochs=3)
 
 

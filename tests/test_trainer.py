@@ -42,5 +42,5 @@ def test_an_action_that_is_not_finite_never_reaches_the_environment(env):
             return np.full((len(obs), 3), np.nan)
 
     env.step = None  # would raise TypeError
-    with pytest.raises(DivergenceError, match="not finite"):
+    with pytest.raises(DivergenceError, match="does not fit the action space"):
         evaluate(Broken(), env, 1)

@@ -1,8 +1,9 @@
 """The only door to OfflineRL-Kit: the installed ``offlinerlkit`` where there is one, else the embedded equivalent.
 
 The environment variable ``DOOF_KIT`` (``embedded`` or ``offlinerlkit``) forces one. ``NAME`` and ``VERSION`` say
-which it is. ``qlearning_dataset`` is always ours: the same transitions without a Python loop over them. Termination
-rules are always ours: the installed kit's hopper rule lets a state of -5000 live on, and its rules for unknown tasks
+which it is. ``qlearning_dataset`` is always ours: the same transitions without a Python loop over them. So is
+``Logger``: the installed kit's empties its files when it opens them, so that no run could go on. Termination rules are
+always ours: the installed kit's hopper rule lets a state of -5000 live on, and its rules for unknown tasks
 are wrong rather than missing.
 """
 
@@ -15,6 +16,7 @@ import warnings
 
 from doof_ext.errors import UserError
 from doof_ext.kit.embedded.load_dataset import qlearning_dataset
+from doof_ext.kit.embedded.logger import Logger
 from doof_ext.kit.embedded.termination_fns import get_termination_fn
 
 _CHOICES = ("embedded", "offlinerlkit")
@@ -55,7 +57,6 @@ if NAME == "embedded":
         EnsembleDynamics,
         EnsembleDynamicsModel,
         EnsembleLinear,
-        Logger,
         MBPolicyTrainer,
         MOBILEPolicy,
         MOPOPolicy,
@@ -76,7 +77,7 @@ else:
     from offlinerlkit.nets import MLP, EnsembleLinear
     from offlinerlkit.policy import BasePolicy, MOBILEPolicy, MOPOPolicy, SACPolicy
     from offlinerlkit.policy_trainer import MBPolicyTrainer
-    from offlinerlkit.utils.logger import Logger, make_log_dirs
+    from offlinerlkit.utils.logger import make_log_dirs
     from offlinerlkit.utils.scaler import StandardScaler
 
     VERSION = version("offlinerlkit")

@@ -25,7 +25,7 @@ def make_uncertainty_buffer(offline_buffer, policy, size) -> TensorReplayBuffer:
 
 
 def explore(
-    config, spec, pretrained_policy, dynamics, offline_buffer, env, logger, first_timestep=0, round=1
+    config, spec, pretrained_policy, dynamics, offline_buffer, env, logger, first_timestep=0, round=1, state=None
 ) -> Exploration:
     """Trains π_u from π_off in the unchanged P̂, on 2.5 % D, 2.5 % D_u and rollouts from half D, half D_u."""
     policy = build_policy(
@@ -38,6 +38,6 @@ def explore(
         shaped_parts=[(uncertainty_buffer, config.explore_uncertainty_ratio)],
         start_parts=[(offline_buffer, 1 - config.start_ratio), (uncertainty_buffer, config.start_ratio)],
         fake_buffer=build_fake_buffer(config, spec), epochs=config.explore_epochs, first_timestep=first_timestep,
-        round=round,
+        round=round, state=state,
     )  # fmt: skip
     return Exploration(policy, trainer.evaluation, config.explore_epochs * config.step_per_epoch)

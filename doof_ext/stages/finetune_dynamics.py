@@ -15,7 +15,7 @@ class DynamicsFinetuner:
         return self.dynamics.finetune(offline_buffer.sample_all(), online_buffer.sample_all(), logger, **settings)
 
 
-def finetune_dynamics(config, dynamics, offline_buffer, online_buffer, logger) -> tuple[DOOFDynamics, int]:
+def finetune_dynamics(config, dynamics, offline_buffer, online_buffer, logger, state=None) -> tuple[DOOFDynamics, int]:
     """P̂* from P̂, D and D_on, and the gradient steps it took."""
     finetuner = DynamicsFinetuner(dynamics, config.dynamics_lr)
     with StageProgress("4 finetune dynamics", config.dynamics_epochs, logger) as progress:
@@ -24,6 +24,9 @@ def finetune_dynamics(config, dynamics, offline_buffer, online_buffer, logger) -
             max_epochs_since_update=config.max_epochs_since_update, batch_size=config.batch_size,
             holdout_ratio=config.holdout_ratio, logvar_loss_coef=config.logvar_loss_coef,
             steps_per_epoch=config.finetune_dynamics_steps, online_ratio=config.finetune_dynamics_online_ratio,
-            on_epoch=lambda epoch, train, holdout: progress.report(loss=f"{train:.2f}", holdout=f"{holdout:.4g}"),
+            on_epoch=lambda epoch, train, holdout: progress.report(
+                epoch, loss=f"{train:.2f}", holdout=f"{holdout:.4g}"
+            ),
+            state=state,
         )  # fmt: skip
     return finetuner.dynamics, steps

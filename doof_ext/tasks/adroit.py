@@ -46,6 +46,17 @@ class PenTaskEnv(MujocoTaskEnv):
         target = simulator.model.body_quat[simulator.target_obj_body_id]
         return {**super().state(), "desired_orien": target.copy()}
 
+    def snapshot(self):
+        simulator = self._env.unwrapped
+        lengths = np.array([simulator.pen_length, simulator.tar_length])  # measured at each reset
+        return {**super().snapshot(), "desired_orien": self.state()["desired_orien"], "lengths": lengths}
+
+    def restore(self, snapshot):
+        super().restore(snapshot)
+        simulator = self._env.unwrapped
+        simulator.model.body_quat[simulator.target_obj_body_id] = snapshot["desired_orien"]
+        simulator.pen_length, simulator.tar_length = snapshot["lengths"]
+
     def simulate(self, qpos, qvel, action, *, desired_orien):
         """As ``MujocoTaskEnv.simulate``, with the pen's desired orientation, a quaternion [4] or [B, 4]."""
         state = {"qpos": qpos, "qvel": qvel, "desired_orien": desired_orien}

@@ -54,6 +54,10 @@ class GymnasiumTaskEnv:
         """The simulator's present state, by the names of ``simulate``'s arguments; empty where there is none."""
         return {}
 
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """What :meth:`restore` takes to go on from here to the bit; empty where that is impossible."""
+        return {}
+
     def worlds(self, count: int) -> list:
         """Environments for ``count`` episodes side by side; this one alone, where it may be the only one there is."""
         return [self]

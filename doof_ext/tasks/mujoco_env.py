@@ -1,5 +1,6 @@
 """The true dynamics: a MuJoCo environment that can be set to any state and stepped once."""
 
+import gymnasium
 import mujoco
 import numpy as np
 
@@ -7,6 +8,8 @@ from doof_ext.tasks.gymnasium_env import GymnasiumTaskEnv, make_gymnasium
 from doof_ext.tasks.oracle import simulate_rows
 
 _RESETS = tuple(int(getattr(mujoco.mjtWarning, f"mjWARN_BADQ{quantity}")) for quantity in ("POS", "VEL", "ACC"))
+
+_WHOLE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
 class MujocoTaskEnv(GymnasiumTaskEnv):
@@ -33,6 +36,26 @@ class MujocoTaskEnv(GymnasiumTaskEnv):
     def state(self):
         data = self._env.unwrapped.data
         return {"qpos": data.qpos.copy(), "qvel": data.qvel.copy()}
+
+    def snapshot(self):
+        """The simulator's whole state, as MuJoCo integrates it, and the steps of the episode."""
+        simulator = self._env.unwrapped
+        physics = np.empty(mujoco.mj_stateSize(simulator.model, _WHOLE))
+        mujoco.mj_getState(simulator.model, simulator.data, physics, _WHOLE)
+        return {"physics": physics, "elapsed": np.int64(self._time_limit()._elapsed_steps)}
+
+    def restore(self, snapshot):
+        """Puts the environment where :meth:`snapshot` was taken, to the bit."""
+        self._env.reset()
+        simulator = self._env.unwrapped
+        mujoco.mj_setState(simulator.model, simulator.data, snapshot["physics"], _WHOLE)
+        self._time_limit()._elapsed_steps = int(snapshot["elapsed"])
+
+    def _time_limit(self):
+        wrapper = self._env
+        while not isinstance(wrapper, gymnasium.wrappers.TimeLimit):
+            wrapper = wrapper.env
+        return wrapper
 
     def simulate(self, qpos, qvel, action):
         """The true dynamics from any state: one environment step, independent of the running episode.

@@ -50,6 +50,10 @@ class MujocoPyTaskEnv:
         data = self._env.sim.data
         return {"qpos": data.qpos.copy(), "qvel": data.qvel.copy()}
 
+    def snapshot(self):
+        """Nothing: an interrupted episode cannot go on."""
+        return {}
+
     def simulate(self, qpos, qvel, action):
         """The true dynamics, as ``MujocoTaskEnv.simulate``."""
         return simulate_rows(self._simulate_one, action, {"qpos": qpos, "qvel": qvel})

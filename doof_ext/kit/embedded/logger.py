@@ -1,6 +1,7 @@
 """Where a run's numbers go: console and its backup, CSV, TensorBoard."""
 
 import csv
+import itertools
 import json
 import os
 import time
@@ -25,40 +26,69 @@ def make_log_dirs(task_name, algo_name, seed, args, record_params=None):
 
 
 class _CSVHandler:
-    """Rows of a growing set of columns: a new column rewrites the file with the old rows left empty in it."""
+    """Rows of a growing set of columns: a new column writes the file anew with the old rows left empty in it."""
 
-    def __init__(self, path):
+    def __init__(self, path, position):
         self._path, self._columns, self._rows = path, [], []
-        self._file = open(path, "w", newline="")  # noqa: SIM115 - open as long as the run
+        if position and os.path.exists(path):
+            with open(path, newline="") as file:
+                self._rows = list(itertools.islice(csv.DictReader(file), position))
+            self._columns = list(self._rows[0]) if self._rows else []
+        self._file = None
+        self._write_anew()
+
+    def _write_anew(self):
+        temporary = f"{self._path}.tmp"
+        with open(temporary, "w", newline="") as file:
+            if self._columns:
+                writer = csv.DictWriter(file, self._columns, restval="")
+                writer.writeheader()
+                writer.writerows(self._rows)
+        os.replace(temporary, self._path)
+        self.close()
+        self._file = open(self._path, "a", newline="")  # noqa: SIM115 - open as long as the run
 
     def write(self, kvs):
         self._rows.append(kvs)
         new = [name for name in kvs if name not in self._columns]
         if new:
             self._columns += new
-            self._file.seek(0)
-            self._file.truncate()
-            writer = csv.DictWriter(self._file, self._columns, restval="")
-            writer.writeheader()
-            writer.writerows(self._rows)
+            self._write_anew()
         else:
             csv.DictWriter(self._file, self._columns, restval="").writerow(kvs)
         self._file.flush()
 
+    def position(self):
+        os.fsync(self._file.fileno())
+        return len(self._rows)
+
     def close(self):
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class _TensorBoardHandler:
-    def __init__(self, folder):
+    """Event files; what earlier ones hold beyond ``position``, the size of each by name, is cut off."""
+
+    def __init__(self, folder, position):
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(folder)
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            path = os.path.join(folder, name)
+            if name in (position or {}):
+                os.truncate(path, position[name])
+            else:
+                os.remove(path)
+        self._folder, self._writer = folder, SummaryWriter(folder)
 
     def write(self, kvs):
         for name, value in kvs.items():
             self._writer.add_scalar(name, value, kvs["timestep"])
         self._writer.flush()
+
+    def position(self):
+        self._writer.flush()
+        return {name: os.path.getsize(os.path.join(self._folder, name)) for name in sorted(os.listdir(self._folder))}
 
     def close(self):
         self._writer.close()
@@ -67,17 +97,22 @@ class _TensorBoardHandler:
 class _StdoutHandler:
     """A table per dump, on the console and in a text file."""
 
-    def __init__(self, path):
-        self._file = open(path, "w")  # noqa: SIM115 - open as long as the run
+    def __init__(self, path, position):
+        self._file = open(path, "ab")  # noqa: SIM115 - open as long as the run
+        self._file.truncate(position or 0)
 
     def write_text(self, text):
         print(text, flush=True)
-        self._file.write(text + "\n")
+        self._file.write(f"{text}\n".encode())
         self._file.flush()
 
     def write(self, kvs):
         width = max(map(len, kvs))
         self.write_text("\n".join(f"| {name:<{width}} | {value!s:<22} |" for name, value in kvs.items()))
+
+    def position(self):
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
 
     def close(self):
         self._file.close()
@@ -90,21 +125,23 @@ class Logger:
     and result/ in ``dir``.
     """
 
-    def __init__(self, dir, output_config):
+    def __init__(self, dir, output_config, position=None):
+        """``position``, as :meth:`position` gave it, keeps what outputs held by then; without it they are emptied."""
         self._dir = dir
         for name in ("record", "checkpoint", "model", "result"):
             os.makedirs(os.path.join(dir, name), exist_ok=True)
-        self._handlers = {name: self._make_handler(name, kind) for name, kind in output_config.items()}
+        kept = position or {}
+        self._handlers = {name: self._make_handler(name, kind, kept.get(name)) for name, kind in output_config.items()}
         self._values, self._means = {}, defaultdict(list)
         self._timestep = 0
 
-    def _make_handler(self, name, kind):
+    def _make_handler(self, name, kind, position):
         if kind == "csv":
-            return _CSVHandler(os.path.join(self.record_dir, f"{name}.csv"))
+            return _CSVHandler(os.path.join(self.record_dir, f"{name}.csv"), position)
         if kind == "tensorboard":
-            return _TensorBoardHandler(os.path.join(self.record_dir, name))
+            return _TensorBoardHandler(os.path.join(self.record_dir, name), position)
         if kind == "stdout":
-            return _StdoutHandler(os.path.join(self.record_dir, f"{name}.txt"))
+            return _StdoutHandler(os.path.join(self.record_dir, f"{name}.txt"), position)
         raise ValueError(f"unknown output {kind!r}; there are stdout, csv and tensorboard")
 
     def logkv(self, key, val):
@@ -139,6 +176,10 @@ class Logger:
         """Writes record/hyper_param.json."""
         with open(os.path.join(self.record_dir, "hyper_param.json"), "w") as file:
             json.dump(hyper_param, file, indent=4, default=str)
+
+    def position(self):
+        """How much each output holds by now, on the disk; by output."""
+        return {name: handler.position() for name, handler in self._handlers.items()}
 
     def close(self):
         """Closes every handler."""

@@ -1,0 +1,178 @@
+"""Checkpoints: a tree of tensors and plain values as a folder that is whole or not there, without pickle.
+
+A checkpoint is ``state-NNNNNN/`` with ``state.safetensors`` and ``manifest.json``; the manifest has the shape of the
+tree, the SHA-256 of the tensors' file, and a SHA-256 of itself.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from doof_ext.errors import RunStoppedError, UserError
+
+_FORMAT = 1
+_KEPT = 2
+_NAME = re.compile(r"state-(\d{6,})")
+
+
+class CheckpointStore:
+    """The checkpoints of one folder; the last two are kept."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def save(self, tree) -> str:
+        """Writes a checkpoint beside the last ones; returns its folder.
+
+        ``tree``: dicts, lists and tuples of tensors, arrays, numbers, strings and None. Until all is on the disk,
+        nothing has a checkpoint's name. Raises: RunStoppedError where it cannot be written.
+        """
+        numbers = self._numbers()
+        name = f"state-{(numbers[-1] if numbers else 0) + 1:06d}"
+        temporary = os.path.join(self._folder, f"{name}.tmp")
+        path = os.path.join(self._folder, name)
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            os.makedirs(temporary)
+            _write(temporary, tree)
+            os.replace(temporary, path)
+            _sync(self._folder)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise RunStoppedError(
+                f"checkpoint {path} cannot be written ({reason}); the last one before it is kept"
+            ) from error
+        for old in numbers[: 1 - _KEPT or None]:
+            shutil.rmtree(os.path.join(self._folder, f"state-{old:06d}"), ignore_errors=True)
+        return path
+
+    def load(self, say=print):
+        """The newest whole checkpoint's tree, or None where there is none; ``say`` is told of each damaged one.
+
+        Raises: UserError where there are checkpoints, but all are damaged.
+        """
+        numbers = self._numbers()
+        for number in reversed(numbers):
+            path = os.path.join(self._folder, f"state-{number:06d}")
+            try:
+                return _read(path)
+            except _DamagedError as error:
+                say(f"WARNING: checkpoint {path} is damaged ({error}); trying the one before it")
+        if numbers:
+            raise UserError(f"every checkpoint in {self._folder} is damaged: this run cannot be resumed")
+        return None
+
+    def _numbers(self):
+        with contextlib.suppress(FileNotFoundError):
+            found = (_NAME.fullmatch(name) for name in os.listdir(self._folder))
+            return sorted(int(match[1]) for match in found if match)
+        return []
+
+
+class _DamagedError(Exception):
+    """A checkpoint that is not what was written."""
+
+
+def _write(folder, tree):
+    tensors = {}
+    shape = _flatten(tree, tensors)
+    state = os.path.join(folder, "state.safetensors")
+    save_file(tensors, state)
+    content = {"format": _FORMAT, "state_sha256": _sync_and_hash(state), "tree": shape}
+    manifest = os.path.join(folder, "manifest.json")
+    with open(manifest, "w", encoding="utf-8") as file:
+        file.write(json.dumps({"content": content, "sha256": _hash_json(content)}))
+    _sync_and_hash(manifest)
+    _sync(folder)
+
+
+def _read(folder):
+    try:
+        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
+            manifest = json.load(file)
+        content = manifest["content"]
+        if manifest["sha256"] != _hash_json(content):
+            raise _DamagedError("its manifest does not have its checksum")
+        if content["format"] != _FORMAT:
+            raise _DamagedError(f"format {content['format']} is not {_FORMAT}")
+        state = os.path.join(folder, "state.safetensors")
+        with open(state, "rb") as file:
+            if _digest(file) != content["state_sha256"]:
+                raise _DamagedError("its state does not have its checksum")
+        return _unflatten(content["tree"], load_file(state))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise _DamagedError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def _flatten(tree, tensors):
+    """The tree's shape as JSON; its tensors and arrays go to ``tensors`` under running numbers."""
+    if isinstance(tree, torch.Tensor | np.ndarray):
+        kind = "tensor" if isinstance(tree, torch.Tensor) else "array"
+        # a copy of its own: parameters are views of flat tensors, and a file holds each once
+        tensor = torch.as_tensor(tree).detach().cpu().clone(memory_format=torch.contiguous_format)
+        tensors[str(len(tensors))] = tensor
+        return [kind, str(len(tensors) - 1)]
+    if isinstance(tree, dict):
+        return ["dict", [[_plain(key), _flatten(value, tensors)] for key, value in tree.items()]]
+    if isinstance(tree, list | tuple):
+        return [type(tree).__name__, [_flatten(value, tensors) for value in tree]]
+    return ["value", _plain(tree)]
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a checkpoint cannot hold {type(value).__name__}")
+
+
+def _unflatten(shape, tensors):
+    kind, content = shape
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "array":
+        return tensors[content].numpy()
+    if kind == "dict":
+        return {key: _unflatten(value, tensors) for key, value in content}
+    if kind in ("list", "tuple"):
+        values = [_unflatten(value, tensors) for value in content]
+        return values if kind == "list" else tuple(values)
+    if kind == "value":
+        return content
+    raise ValueError(f"unknown kind {kind!r}")
+
+
+def _hash_json(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sync_and_hash(path):
+    with open(path, "rb+") as file:
+        digest = _digest(file)
+        os.fsync(file.fileno())
+    return digest
+
+
+def _digest(file):
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(folder):
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

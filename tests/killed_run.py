@@ -1,0 +1,72 @@
+"""run_doof.py that kills itself, hard, at a given one of its events: run by test_resume.py in a process of its own.
+
+python killed_run.py KILL_AT COUNTER [run_doof.py's arguments]
+
+Events are the steps of every stage, and each file operation by which something is saved. They are numbered over the
+whole run: with each checkpoint the number goes to the file COUNTER, where a resumed run goes on counting, so that an
+event has the same number however often the run was killed before. KILL_AT 0 kills nowhere.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "run_example"))
+
+import run_doof
+
+from doof_ext import checkpoint, dynamics, files, sac, trainer
+from doof_ext.closing import run_to_end
+from doof_ext.data import journal
+
+kill_at, counter = int(sys.argv[1]), Path(sys.argv[2])
+sys.argv[1:3] = []
+count = int(counter.read_text()) if counter.exists() else 0
+
+
+def happens():
+    global count
+    count += 1
+    if count == kill_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def counted(owner, name):
+    """Has an event before each call of a function, and another after it."""
+    function = getattr(owner, name)
+
+    def call(*args, **kwargs):
+        happens()
+        result = function(*args, **kwargs)
+        happens()
+        return result
+
+    setattr(owner, name, call)
+
+
+for owner, name in (
+    (sac.FastActorCritic, "_targets_step"), (dynamics.DOOFDynamics, "_descend"), (trainer, "evaluate"),
+    (trainer, "take_step"), (journal.OnlineJournal, "append"), (journal.OnlineJournal, "close"),
+    (checkpoint, "save_file"), (checkpoint, "_sync"), (checkpoint.os, "replace"), (files, "publish"),
+):  # fmt: skip
+    counted(owner, name)
+
+save = checkpoint.CheckpointStore.save
+
+
+def save_and_note(self, tree):
+    global count
+    before = count
+    path = save(self, tree)
+    # the events of saving itself are not repeated by the run that goes on from here
+    counter.with_suffix(".tmp").write_text(str(count))
+    os.rename(counter.with_suffix(".tmp"), counter)
+    assert count > before
+    return path
+
+
+checkpoint.CheckpointStore.save = save_and_note
+code = run_to_end("killed_run.py", run_doof.run)
+Path(f"{counter}.total").write_text(str(count))
+sys.exit(code)

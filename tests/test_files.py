@@ -1,0 +1,100 @@
+"""Files that are whole or not there, and that run nothing when they are read."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from doof_ext.build import build_policy
+from doof_ext.errors import UserError
+from doof_ext.files import load_state, read_json, save_tensors, write_json
+from doof_ext.run_dir import save_dynamics
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "summary.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000, "\xff\x00", '{"a": NaN'])
+def test_what_is_no_json_object_is_one_line(tmp_path, content):
+    path = tmp_path / "summary.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_json(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_that_shares_storage_is_saved_apart(tmp_path):
+    shared = torch.arange(1000.0)
+    save_tensors(tmp_path / "m.pth", {"one": shared[:2]})
+    assert torch.load(tmp_path / "m.pth", weights_only=True)["one"].untyped_storage().nbytes() == 8
+
+
+class _Malicious:
+    """Pickles to a call that writes a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.fixture(params=["pickle", "torch zip", "torch legacy"])
+def malicious(request, tmp_path):
+    """A file that runs a command when it is unpickled, and what the command would leave behind."""
+    victim, path = tmp_path / "victim", tmp_path / "bad.pth"
+    if request.param == "pickle":
+        path.write_bytes(pickle.dumps({"weight": _Malicious(victim)}))
+    else:
+        torch.save({"weight": _Malicious(victim)}, path, _use_new_zipfile_serialization=request.param == "torch zip")
+    return path, victim
+
+
+def test_a_malicious_policy_runs_nothing(malicious, tiny, spec, dynamics):
+    path, victim = malicious
+    policy = build_policy(tiny(), spec, dynamics, uncertainty_coef=-1.0)
+    with pytest.raises(UserError, match="not loaded"):
+        load_state(path, policy)
+    assert not victim.exists()
+
+
+def test_a_malicious_dynamics_runs_nothing(malicious, dynamics, tmp_path):
+    path, victim = malicious
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_dynamics(folder, dynamics)
+    dynamics.load(folder)
+    path.rename(folder / "dynamics.pth")
+    with pytest.raises(UserError, match="not loaded"):
+        dynamics.load(folder)
+    assert not victim.exists()
+
+
+def test_a_malicious_scaler_runs_nothing(dynamics, tmp_path):
+    victim = tmp_path / "victim"
+    save_dynamics(tmp_path, dynamics)
+    np.save(tmp_path / "mu.npy", np.array([_Malicious(victim)], dtype=object), allow_pickle=True)
+    with pytest.raises(UserError, match=r"mu\.npy"):
+        dynamics.load(tmp_path)
+    assert not victim.exists()
+
+
+def test_a_policy_of_another_network_is_one_line(tmp_path, dynamics):
+    save_tensors(tmp_path / "p.pth", {"other": torch.zeros(2)})
+    with pytest.raises(UserError, match="does not hold these networks' weights") as caught:
+        load_state(tmp_path / "p.pth", dynamics.model)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "p.pth").write_text(json.dumps({}))
+    with pytest.raises(UserError):
+        load_state(tmp_path / "p.pth", dynamics.model)
+    with pytest.raises(UserError, match="no file"):
+        load_state(tmp_path / "none.pth", dynamics.model)
