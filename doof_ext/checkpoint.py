@@ -83,8 +83,8 @@ class _DamagedError(Exception):
 
 
 def _write(folder, tree):
-    tensors = {}
-    shape = _flatten(tree, tensors)
+    tensors, storages = {}, set()
+    shape = _flatten(tree, tensors, storages)
     state = os.path.join(folder, "state.safetensors")
     save_file(tensors, state)
     content = {"format": _FORMAT, "state_sha256": _sync_and_hash(state), "tree": shape}
@@ -113,18 +113,23 @@ def _read(folder):
         raise _DamagedError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 
 
-def _flatten(tree, tensors):
-    """The tree's shape as JSON; its tensors and arrays go to ``tensors`` under running numbers."""
+def _flatten(tree, tensors, storages):
+    """The tree's shape as JSON; its tensors and arrays go to ``tensors`` under running numbers.
+
+    A file holds each storage once: of tensors that share one (parameters are views of flat tensors), the first goes as
+    it is, the others as copies.
+    """
     if isinstance(tree, torch.Tensor | np.ndarray):
         kind = "tensor" if isinstance(tree, torch.Tensor) else "array"
-        # a copy of its own: parameters are views of flat tensors, and a file holds each once
-        tensor = torch.as_tensor(tree).detach().cpu().clone(memory_format=torch.contiguous_format)
-        tensors[str(len(tensors))] = tensor
+        tensor = torch.as_tensor(tree).detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        tensors[str(len(tensors))] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
         return [kind, str(len(tensors) - 1)]
     if isinstance(tree, dict):
-        return ["dict", [[_plain(key), _flatten(value, tensors)] for key, value in tree.items()]]
+        return ["dict", [[_plain(key), _flatten(value, tensors, storages)] for key, value in tree.items()]]
     if isinstance(tree, list | tuple):
-        return [type(tree).__name__, [_flatten(value, tensors) for value in tree]]
+        return [type(tree).__name__, [_flatten(value, tensors, storages) for value in tree]]
     return ["value", _plain(tree)]
 
 

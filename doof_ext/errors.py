@@ -3,14 +3,21 @@
 import signal
 
 
-class UserError(ValueError):
+class _OneLine:
+    """Mixed into an error: whatever a message quotes, it is one line."""
+
+    def __init__(self, message):
+        super().__init__(" ".join(str(message).split()))
+
+
+class UserError(_OneLine, ValueError):
     """Something the user gave cannot be used: one line, what is wrong and what would be right.
 
     The commands in ``run_example/`` print it without a traceback and exit with code 2.
     """
 
 
-class RunStoppedError(RuntimeError):
+class RunStoppedError(_OneLine, RuntimeError):
     """A run ended before its end, and can be resumed: one line, what happened. The commands exit with code 1."""
 
 

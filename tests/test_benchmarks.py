@@ -22,6 +22,12 @@ def test_the_engine_benchmark_runs_at_small_sizes(tmp_path):
     assert all(row["kit"] > 0 and row["ours"] > 0 for row in report["rows"])
 
 
+def test_the_checkpoint_benchmark_runs_at_small_sizes():
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "bench_checkpoint.py"), "--small"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and "% of the time" in done.stdout, done.stderr
+
+
 def test_the_readmes_speed_is_the_reports():
     readme = (ROOT / "README.md").read_text()
     report = json.loads((ROOT / "benchmarks" / "engine.json").read_text())
