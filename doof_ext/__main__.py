@@ -20,7 +20,7 @@ def main():
 
         return launch(sys.argv[1:])
 
-    return run_to_end("doof_ext", run)
+    return run_to_end("doof_ext", run, "--doof-resume")
 
 
 if __name__ == "__main__":

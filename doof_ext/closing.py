@@ -25,7 +25,7 @@ def closing_table(summary) -> str:
     return "\n".join(lines)
 
 
-def run_to_end(command, run) -> int:
+def run_to_end(command, run, resume_flag="--resume") -> int:
     """Calls ``run()``, which gives a summary and its run directory, and prints how it ended; returns the exit code."""
     try:
         summary, directory = run()
@@ -33,10 +33,10 @@ def run_to_end(command, run) -> int:
         print(f"{command}: error: {error}", file=sys.stderr)
         return 2
     except RunStoppedError as error:
-        print(f"{command}: stopped: {error}{_how_to_go_on(error)}", file=sys.stderr)
+        print(f"{command}: stopped: {error}{_how_to_go_on(error, resume_flag)}", file=sys.stderr)
         return 1
     except Interrupted as error:
-        print(f"{command}: {error}{_how_to_go_on(error)}", file=sys.stderr)
+        print(f"{command}: {error}{_how_to_go_on(error, resume_flag)}", file=sys.stderr)
         return 128 + error.number
     except KeyboardInterrupt:
         print(f"{command}: stopped before the run began", file=sys.stderr)
@@ -46,6 +46,6 @@ def run_to_end(command, run) -> int:
     return 0
 
 
-def _how_to_go_on(error):
+def _how_to_go_on(error, flag):
     directory = getattr(error, "run_directory", None)
-    return f"; go on from its last checkpoint with --resume {shlex.quote(directory)}" if directory else ""
+    return f"; go on from its last checkpoint with {flag} {shlex.quote(directory)}" if directory else ""

@@ -15,6 +15,7 @@ from doof_ext.progress import StageProgress
 from doof_ext.record import RunRecord
 from doof_ext.replay import TensorReplayBuffer
 from doof_ext.stages.pretrain import Pretraining, draw_fake_pairs
+from doof_ext.state import seed_generators
 from doof_ext.tasks import get_spec, gym_standin
 from doof_ext.trainer import DOOFTrainer
 from doof_ext.uncertainty import make_estimator
@@ -32,6 +33,7 @@ class Session:
         """Takes the runner's parsed arguments; raises UserError for settings that DOOF cannot run with."""
         self.config = resolved(self.runner, self.given, arguments)
         pipeline.prepare(self.config)
+        seed_generators(self.config.seed)  # a runner may leave it, and its networks are made before stage 1
 
     def plug_in(self):
         """Puts DOOF's classes under the kit's names in this process, and stand-ins where gym or d4rl are missing."""

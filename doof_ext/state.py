@@ -90,7 +90,7 @@ class RunState:
 
         Gives the stage's record for the summary, whose time goes on where a checkpoint left it.
         """
-        seed_everything(env, seed, round, name)
+        env.seed(seed_generators(seed, round, name))
         self._stage = f"{name}.{round}"
         found = [record for record in self.records if (record["name"], record["round"]) == (name, round)]
         ended = bool(found) and (found[0] is not self.records[-1] or not self._last.startswith(f"{self._stage}/"))
@@ -164,14 +164,14 @@ class RunState:
         })  # fmt: skip
 
 
-def seed_everything(env, *origin):
-    """Seeds Python's, NumPy's and torch's generators and the environment from numbers and names."""
+def seed_generators(*origin) -> int:
+    """Seeds Python's, NumPy's and torch's generators from numbers and names; returns a seed for the environment."""
     numbers = [zlib.crc32(item.encode()) if isinstance(item, str) else item for item in origin]
     seeds = np.random.SeedSequence(numbers).generate_state(4)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
     torch.manual_seed(int(seeds[2]))
-    env.seed(int(seeds[3]))
+    return int(seeds[3])
 
 
 def get_generators():

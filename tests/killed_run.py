@@ -4,7 +4,8 @@ python killed_run.py KILL_AT COUNTER [run_doof.py's arguments]
 
 Events are the steps of every stage, and each file operation by which something is saved. They are numbered over the
 whole run: with each checkpoint the number goes to the file COUNTER, where a resumed run goes on counting, so that an
-event has the same number however often the run was killed before. KILL_AT 0 kills nowhere.
+event has the same number however often the run was killed before. KILL_AT 0 kills nowhere. The stage that was killed
+is added to COUNTER.places.
 """
 
 import os
@@ -16,19 +17,21 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "run_example"))
 
 import run_doof
 
-from doof_ext import checkpoint, dynamics, files, sac, trainer
+from doof_ext import checkpoint, dynamics, files, sac, state, trainer
 from doof_ext.closing import run_to_end
 from doof_ext.data import journal
 
 kill_at, counter = int(sys.argv[1]), Path(sys.argv[2])
 sys.argv[1:3] = []
-count = int(counter.read_text()) if counter.exists() else 0
+count, place = int(counter.read_text()) if counter.exists() else 0, "before stage 1"
 
 
 def happens():
     global count
     count += 1
     if count == kill_at:
+        with open(f"{counter}.places", "a") as file:
+            file.write(f"{place}\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -52,7 +55,13 @@ for owner, name in (
 ):  # fmt: skip
     counted(owner, name)
 
-save = checkpoint.CheckpointStore.save
+stage, save = state.RunState.stage, checkpoint.CheckpointStore.save
+
+
+def noted_stage(self, name, round, *args):
+    global place
+    place = f"{name} {round}"
+    return stage(self, name, round, *args)
 
 
 def save_and_note(self, tree):
@@ -66,7 +75,7 @@ def save_and_note(self, tree):
     return path
 
 
-checkpoint.CheckpointStore.save = save_and_note
+checkpoint.CheckpointStore.save, state.RunState.stage = save_and_note, noted_stage
 code = run_to_end("killed_run.py", run_doof.run)
 Path(f"{counter}.total").write_text(str(count))
 sys.exit(code)

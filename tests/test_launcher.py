@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from doof_ext import kit
 from doof_ext.errors import UserError
@@ -108,6 +109,30 @@ def test_a_runner_of_the_kits_shape_becomes_a_doof_run(tmp_path, runner):
         assert "hopper-random-v2 is doof_ext's own environment and data" in done.stdout
     assert "not D4RL's data" in done.stdout and "gain" in done.stdout
     assert list((tmp_path / "log").glob("*/doof*/seed_1*/model/policy.pth"))
+
+
+@pytest.mark.parametrize("after", ["1 pretrain dynamics 1/", "1 pretrain policy 1/", "4 finetune dynamics 1/"])
+def test_a_launched_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, runner, after):
+    argv = ["--task", "hopper-random-v2", *BUDGET, "--doof-preset", "smoke", "--doof-wandb", "off",
+            "--doof-source", "recipe", "--doof-threads", "1"]  # fmt: skip
+    command = [sys.executable, "-W", "ignore", "-m", "doof_ext", str(runner), *argv]
+    environment, whole, stopped = os.environ | {"PYTHONPATH": str(ROOT)}, tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir()
+    stopped.mkdir()
+    assert _launch(runner, *argv, cwd=whole).returncode == 0
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=stopped, env=environment, **pipes) as process:
+        next(line for line in process.stdout if line.startswith(after))
+        process.terminate()
+        _, stderr = process.communicate()
+    assert process.returncode == 143 and "--doof-resume" in stderr
+    done = _launch(runner, *argv, "--doof-resume", cwd=stopped)
+    assert done.returncode == 0, done.stderr
+    assert "going on from the checkpoint" in done.stdout
+    for path in ("model/policy.pth", "model/dynamics.pth"):
+        (one,), (other,) = (folder.glob(f"log/*/*/*/{path}") for folder in (whole, stopped))
+        states = [torch.load(file, weights_only=True) for file in (one, other)]
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 @pytest.mark.parametrize(("name", "algo"), [("run_mopo.py", "mopo"), ("run_mobile.py", "mobile")])
