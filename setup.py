@@ -21,12 +21,15 @@ setup(
         "h5py>=3.8",
         "safetensors>=0.4",
         "tqdm>=4.60",
+        "filelock>=3.12",
         "tensorboard>=2.10",
         "wandb>=0.16",
     ],
     extras_require={
         "minari": ["minari[hdf5,hf]>=0.5"],
         "adroit": ["gymnasium-robotics>=1.3"],
+        "report": ["matplotlib>=3.7", "rliable>=1.2", "pandas<3"],  # rliable's arch does not import beside pandas 3
+        "render": ["imageio[ffmpeg]>=2.28"],
         "tune": ["ray[tune]>=2.9"],
         "legacy": ["gym==0.23.1", "numpy<1.24", "Cython<3"],
         "kit": [

@@ -126,6 +126,8 @@ class Config:
 
     # What is measured
     distance_samples: int | None = option(None, "state-action pairs of each dynamics distance")
+    distance_task: str | None = option(None, "a task whose dataset the distance is measured on too (Figure 5)")
+    render: bool = option(False, "save a short video of the finetuned policy")
 
     @property
     def spec(self):
@@ -199,6 +201,8 @@ def resolve(config: Config, given: set[str] = frozenset()) -> Config:
     config = dataclasses.replace(config, **{name: defaults[name] for name in missing})
     check_source(config.source)
     _check(config)
+    if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
+        raise UserError(f"--distance-task {config.distance_task} is another system than {spec.name}")
     return config
 
 

@@ -4,11 +4,11 @@ import os
 import shlex
 import sys
 
-import numpy as np
 import torch
 
 from doof_ext import data, kit, run_dir
-from doof_ext.analysis.distance import dynamics_distance, simulate_pairs, summarise, uniform_pairs
+from doof_ext.analysis.distance import summarise
+from doof_ext.analysis.measure import draw_pairs, measure, write_measurements
 from doof_ext.analysis.world import check_world
 from doof_ext.build import build_termination_fn
 from doof_ext.data.dataset import concatenate, write_dataset
@@ -22,7 +22,7 @@ from doof_ext.stages.explore import explore
 from doof_ext.stages.finetune_dynamics import finetune_dynamics
 from doof_ext.stages.finetune_policy import finetune_policy
 from doof_ext.stages.pretrain import pretrain
-from doof_ext.tasks import make_env
+from doof_ext.tasks import get_spec, make_env
 
 
 def run(config) -> tuple[dict, str]:
@@ -77,8 +77,6 @@ def finetune(config, spec, env, loaded, offline, pretraining, record) -> dict:
     policy, dynamics, evaluation = pretraining.policy, pretraining.dynamics, pretraining.evaluation
     save_tensors(os.path.join(logger.checkpoint_dir, "pretrained_policy.pth"), policy.state_dict())
     save_tensors(os.path.join(logger.checkpoint_dir, "pretrained_dynamics.pth"), dynamics.model.state_dict())
-    pairs = _distance_pairs(config, env, loaded.dataset, pretraining.fake_pairs)
-    before = _distances(dynamics, pairs)
     evaluations = {"pretrained": evaluation}
 
     for round in range(1, config.rounds + 1):
@@ -116,23 +114,22 @@ def finetune(config, spec, env, loaded, offline, pretraining, record) -> dict:
         policy, evaluation = finetuning.policy, finetuning.evaluation
 
     evaluations["finetuned"] = evaluation
-    return _summarise(config, env, loaded, state.records, evaluations, before, _distances(dynamics, pairs))
+    other = _other_dataset(config)
+    pairs = draw_pairs(config, env, loaded.dataset, pretraining.fake_pairs, online_data, other)
+    before = measure(pretraining.dynamics, pretraining.policy, pairs)
+    after = measure(dynamics, policy, pairs)
+    write_measurements(os.path.join(logger.result_dir, "distances.npz"), before, after)
+    return _summarise(config, env, loaded, state.records, evaluations, pairs, before, after)
 
 
-def _distance_pairs(config, env, dataset, fake):
-    """The pairs that P̂ and P̂* are compared on: from pretraining's fake buffer, and uniform ones."""
-    rng = np.random.default_rng(config.seed)
-    return {
-        "fake_buffer": simulate_pairs(env, fake["observations"].cpu(), fake["actions"].cpu(), config.device),
-        "uniform": uniform_pairs(env, dataset.observations, config.distance_samples, rng, config.device),
-    }
+def _other_dataset(config):
+    """The dataset of ``config.distance_task``, which the distance is measured on too (Figure 5); None without one."""
+    if config.distance_task is None:
+        return None
+    return data.load("auto", get_spec(config.distance_task), 10 * config.distance_samples, config.seed).dataset
 
 
-def _distances(dynamics, pairs):
-    return {name: summarise(dynamics_distance(dynamics, p)) for name, p in pairs.items()}
-
-
-def _summarise(config, env, loaded, stages, evaluations, before, after):
+def _summarise(config, env, loaded, stages, evaluations, pairs, before, after):
     scores = {
         name: {"mean": result.mean, "std": result.std, "episodes": len(result.returns),
                "returns": [100 * env.get_normalized_score(total) for total in result.returns]}
@@ -153,7 +150,11 @@ def _summarise(config, env, loaded, stages, evaluations, before, after):
         "online_steps": sum(stage["env_steps"] for stage in stages),
         "scores": scores,
         "gain": scores["finetuned"]["mean"] - scores["pretrained"]["mean"],
-        "distance": {name: {"before": before[name], "after": after[name]} for name in before},
+        "distance": {
+            kind: {"before": summarise(before[kind]["distance"]), "after": summarise(after[kind]["distance"]),
+                   "pairs": len(pairs[kind]), "inexact": pairs[kind].inexact}
+            for kind in pairs
+        },
         "stages": stages,
         "versions": versions(),
         "threads": torch.get_num_threads(),

@@ -8,7 +8,7 @@ import typing
 
 from doof_ext.errors import UserError
 
-FREE = ("resume", "logdir", "wandb", "threads", "checkpoint_every", "download")
+FREE = ("resume", "logdir", "wandb", "threads", "checkpoint_every", "download", "distance_task", "render")
 """Settings that a run may go on with other values of: none of them changes what is computed."""
 
 AFTER_STAGE_1 = (
@@ -34,11 +34,11 @@ def recorded_settings(directory, config_class) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): the run cannot be resumed") from None
     hints = typing.get_type_hints(config_class)
-    names = {field.name for field in dataclasses.fields(config_class)}
-    if not isinstance(recorded, dict) or set(recorded) != names:
-        other = sorted(names ^ set(recorded)) if isinstance(recorded, dict) else "no settings"
-        raise UserError(f"{path} is of another version of doof_ext ({other})")
+    defaults = {field.name: field.default for field in dataclasses.fields(config_class)}
+    if not isinstance(recorded, dict) or not {"task", "seed", "preset"} <= set(recorded) <= set(defaults):
+        raise UserError(f"{path} holds no settings, or those of another version of doof_ext")
     settings = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
+    settings = defaults | settings  # a setting that is newer than the run has its default
     for name, value in settings.items():
         if not _fits(value, hints[name]):
             raise UserError(f"{path} is damaged: {name} is {value!r}")

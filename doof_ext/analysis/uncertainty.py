@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from doof_ext.analysis.distance import dynamics_distance, simulate_pairs, uniform_pairs
+from doof_ext.analysis.distance import dataset_pairs, dynamics_distance, uniform_actions, uniform_pairs
 
 KINDS = ("data", "random actions", "uniform states")
 
@@ -13,12 +13,9 @@ def pairs_of_each_kind(env, dataset, count, seed=0) -> dict:
     Returns: TruePairs by the names of KINDS.
     """
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(dataset))[:count]
-    observations, low, high = dataset.observations[rows], env.action_space.low, env.action_space.high
-    actions = rng.uniform(low, high, (len(rows), len(low)))
     pairs = (
-        simulate_pairs(env, observations, dataset.actions[rows]),
-        simulate_pairs(env, observations, actions),
+        dataset_pairs(env, dataset, count, rng),
+        dataset_pairs(env, dataset, count, rng, actions=uniform_actions(env, count, rng)),
         uniform_pairs(env, dataset.observations, count, rng),
     )
     return dict(zip(KINDS, pairs, strict=True))

@@ -5,8 +5,6 @@ each with an environment and generators seeded from (recipe, seed, stream), so t
 not on how many processes made them.
 """
 
-import concurrent.futures
-import multiprocessing
 import os
 import sys
 import zlib
@@ -17,6 +15,7 @@ from tqdm import tqdm
 from doof_ext.data.behaviour import Behaviour, UniformBehaviour
 from doof_ext.data.dataset import Dataset, check_writable, read_dataset, write_dataset
 from doof_ext.errors import UserError
+from doof_ext.parallel import cores, in_parallel
 from doof_ext.tasks import TaskSpec, make_env
 
 STREAM_STEPS = 10_000
@@ -104,7 +103,7 @@ def _record(spec, policies, steps, seed, processes, metadata):
     columns, filled = {}, 0
     bar = tqdm(total=steps, desc=f"recording {metadata['recipe']}", unit="step", disable=None)
     with bar:
-        for stream in _in_parallel(_record_stream, jobs, processes):
+        for stream in in_parallel(_record_stream, jobs, processes):
             count = len(stream["rewards"])
             for name, rows in stream.items():
                 whole = columns.setdefault(name, np.empty((steps, *rows.shape[1:]), rows.dtype))
@@ -113,26 +112,6 @@ def _record(spec, policies, steps, seed, processes, metadata):
             bar.update(count)
     states = {name: columns.pop(name) for name in list(columns) if name not in _STEP}
     return Dataset(**columns, states=states, metadata=metadata)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_parallel(function, jobs, processes):
-    if processes == 1:  # one stream is not worth starting a process
-        yield from map(function, jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
-        try:
-            yield from pool.map(function, jobs)
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise UserError(
-                "a recording process ended early: killed, for want of memory perhaps, or started by a script that does "
-                "not keep its work under `if __name__ == '__main__':`"
-            ) from error
 
 
 def _rng(spec, seed, *purpose):
