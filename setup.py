@@ -12,7 +12,11 @@ setup(
     long_description_content_type="text/markdown",
     python_requires=">=3.10",
     packages=find_packages(include=["doof_ext", "doof_ext.*"]),
-    package_data={"doof_ext.tasks": ["*.npz"], "doof_ext.data": ["behaviours/*.safetensors"]},
+    package_data={
+        "doof_ext.tasks": ["*.npz"],
+        "doof_ext.data": ["behaviours/*.safetensors"],
+        "doof_ext.analysis": ["*.jinja"],
+    },
     install_requires=[
         "torch>=2.2",
         "numpy>=1.23",
@@ -28,7 +32,12 @@ setup(
     extras_require={
         "minari": ["minari[hdf5,hf]>=0.5"],
         "adroit": ["gymnasium-robotics>=1.3"],
-        "report": ["matplotlib>=3.7", "rliable>=1.2", "pandas<3"],  # rliable's arch does not import beside pandas 3
+        "report": [
+            "jinja2>=3.1",
+            "matplotlib>=3.7",
+            "rliable>=1.2",
+            "pandas<3",
+        ],  # rliable's arch does not import beside pandas 3
         "render": ["imageio[ffmpeg]>=2.28"],
         "tune": ["ray[tune]>=2.9"],
         "legacy": ["gym==0.23.1", "numpy<1.24", "Cython<3"],
