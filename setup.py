@@ -27,7 +27,7 @@ setup(
         "tqdm>=4.60",
         "filelock>=3.12",
         "tensorboard>=2.10",
-        "wandb>=0.16",
+        "wandb>=0.18",
     ],
     extras_require={
         "minari": ["minari[hdf5,hf]>=0.5"],

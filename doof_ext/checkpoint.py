@@ -27,7 +27,7 @@ class CheckpointStore:
     """The checkpoints of one folder; the last two are kept."""
 
     def __init__(self, folder):
-        self._folder = folder
+        self._folder, self._damaged = folder, set()
 
     def save(self, tree) -> str:
         """Writes a checkpoint beside the last ones; returns its folder.
@@ -36,6 +36,7 @@ class CheckpointStore:
         nothing has a checkpoint's name. Raises: RunStoppedError where it cannot be written.
         """
         numbers = self._numbers()
+        whole = [number for number in numbers if number not in self._damaged]
         name = f"state-{(numbers[-1] if numbers else 0) + 1:06d}"
         temporary = os.path.join(self._folder, f"{name}.tmp")
         path = os.path.join(self._folder, name)
@@ -51,7 +52,7 @@ class CheckpointStore:
             raise RunStoppedError(
                 f"checkpoint {path} cannot be written ({reason}); the last one before it is kept"
             ) from error
-        for old in numbers[: 1 - _KEPT or None]:
+        for old in {*whole[: 1 - _KEPT], *self._damaged}:
             shutil.rmtree(os.path.join(self._folder, f"state-{old:06d}"), ignore_errors=True)
         return path
 
@@ -66,6 +67,7 @@ class CheckpointStore:
             try:
                 return _read(path)
             except _DamagedError as error:
+                self._damaged.add(number)
                 say(f"WARNING: checkpoint {path} is damaged ({error}); trying the one before it")
         if numbers:
             raise UserError(f"every checkpoint in {self._folder} is damaged: this run cannot be resumed")

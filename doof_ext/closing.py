@@ -1,5 +1,6 @@
 """How a command ends: the closing table, or an error in one line."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -27,23 +28,35 @@ def closing_table(summary) -> str:
 
 def run_to_end(command, run, resume_flag="--resume") -> int:
     """Calls ``run()``, which gives a summary and its run directory, and prints how it ended; returns the exit code."""
-    try:
+
+    def run_and_tell():
         summary, directory = run()
+        _say(closing_table(summary), sys.stdout)
+        _say(f"summary: {os.path.join(directory, 'result', 'summary.json')}", sys.stdout)
+
+    return in_one_line(command, run_and_tell, resume_flag)
+
+
+def in_one_line(command, function, resume_flag="--resume") -> int:
+    """Calls a command's function; an end that is not ours to mend is one line. Returns the exit code."""
+    try:
+        function()
+        return 0
     except UserError as error:
-        print(f"{command}: error: {error}", file=sys.stderr)
-        return 2
+        code, message = 2, f"error: {error}"
     except RunStoppedError as error:
-        print(f"{command}: stopped: {error}{_how_to_go_on(error, resume_flag)}", file=sys.stderr)
-        return 1
+        code, message = 1, f"stopped: {error}{_how_to_go_on(error, resume_flag)}"
     except Interrupted as error:
-        print(f"{command}: {error}{_how_to_go_on(error, resume_flag)}", file=sys.stderr)
-        return 128 + error.number
+        code, message = 128 + error.number, f"{error}{_how_to_go_on(error, resume_flag)}"
     except KeyboardInterrupt:
-        print(f"{command}: stopped before the run began", file=sys.stderr)
-        return 130
-    print(closing_table(summary))
-    print(f"summary: {os.path.join(directory, 'result', 'summary.json')}")
-    return 0
+        code, message = 130, "stopped before the run began"
+    _say(f"{command}: {message}", sys.stderr)
+    return code
+
+
+def _say(text, stream):
+    with contextlib.suppress(BrokenPipeError):  # nobody may read it any more
+        print(text, file=stream, flush=True)
 
 
 def _how_to_go_on(error, flag):

@@ -1,5 +1,6 @@
 """Files that appear under their final name only when whole, and are read without pickle's power to run code."""
 
+import io
 import json
 import os
 import pickle
@@ -11,7 +12,7 @@ from doof_ext.errors import UserError
 
 def publish(path, write) -> None:
     """Calls ``write(file)`` on a temporary file, flushes it to the disk and gives it its final name."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
             write(file)
@@ -45,8 +46,9 @@ def read_json(path) -> dict:
 
 def save_tensors(path, tensors) -> None:
     """Writes tensors by name, as the kit's policy.pth; loads with ``torch.load(weights_only=True)``."""
-    state = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-    publish(path, lambda file: torch.save(state, file))
+    state, content = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, io.BytesIO()
+    torch.save(state, content)  # straight into a file it would hide that a disk is full
+    publish(path, lambda file: file.write(content.getvalue()))
 
 
 def load_state(path, module) -> None:

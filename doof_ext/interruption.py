@@ -1,8 +1,8 @@
 """SIGINT and SIGTERM: the first asks a run to stop after its present step, the second stops it at once."""
 
+import contextlib
 import os
 import signal
-import sys
 from contextlib import contextmanager
 
 from doof_ext.errors import Interrupted
@@ -39,4 +39,5 @@ class Interruption:
             os.kill(os.getpid(), number)
             return
         self.signal = number
-        print("\nfinishing the present step, then saving; once more to stop at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # whoever reads it may have been stopped by the same signal
+            os.write(2, b"\nfinishing the present step, then saving; once more to stop at once\n")

@@ -145,7 +145,6 @@ class Session:
         self.summary = pipeline.finetune(
             config, env.spec, env, self.loaded, trainer.real_buffer, pretraining, record
         )  # fmt: skip
-        record.end(self.summary)
         return result
 
     def _task_env(self, env):

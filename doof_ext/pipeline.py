@@ -12,7 +12,7 @@ from doof_ext.analysis.measure import draw_pairs, measure, write_measurements
 from doof_ext.analysis.world import check_world
 from doof_ext.build import build_termination_fn
 from doof_ext.data.dataset import concatenate, write_dataset
-from doof_ext.errors import UserError
+from doof_ext.errors import RunStoppedError, UserError
 from doof_ext.files import save_tensors
 from doof_ext.record import RunRecord, finished_summary, versions
 from doof_ext.replay import TensorReplayBuffer
@@ -23,6 +23,7 @@ from doof_ext.stages.finetune_dynamics import finetune_dynamics
 from doof_ext.stages.finetune_policy import finetune_policy
 from doof_ext.stages.pretrain import pretrain
 from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks.video import film
 
 
 def run(config) -> tuple[dict, str]:
@@ -42,7 +43,6 @@ def run(config) -> tuple[dict, str]:
     with RunRecord(config, loaded) as record:
         record.begin(env, findings)
         summary = _run_stages(config, env.spec, env, loaded, record)
-        record.end(summary)
     return summary, record.directory
 
 
@@ -66,7 +66,7 @@ def _run_stages(config, spec, env, loaded, record):
 
 
 def finetune(config, spec, env, loaded, offline, pretraining, record) -> dict:
-    """Algorithm 1 from stage 2 on, from what stage 1 gave; returns the run's summary.
+    """Algorithm 1 from stage 2 on, from what stage 1 gave; ends the record and returns the run's summary.
 
     With ``config.control`` the policy alone is trained on, in P̂ and without online data: what DOOF's gain is to be
     compared with.
@@ -96,7 +96,7 @@ def finetune(config, spec, env, loaded, offline, pretraining, record) -> dict:
                 collected = collect(config, collecting_policy, env, logger, state, round)
                 figures["env_steps"] = len(collected)
             online_data = concatenate(online_data, collected)
-            write_dataset(os.path.join(logger.result_dir, "online_buffer.hdf5"), online_data)
+            _write_online_data(os.path.join(logger.result_dir, "online_buffer.hdf5"), online_data)
             online = TensorReplayBuffer.from_dataset(online_data.transitions(), device=config.device)
 
             with state.stage("finetune_dynamics", round, config.seed, env) as figures:
@@ -119,7 +119,20 @@ def finetune(config, spec, env, loaded, offline, pretraining, record) -> dict:
     before = measure(pretraining.dynamics, pretraining.policy, pairs)
     after = measure(dynamics, policy, pairs)
     write_measurements(os.path.join(logger.result_dir, "distances.npz"), before, after)
-    return _summarise(config, env, loaded, state.records, evaluations, pairs, before, after)
+    if config.render:
+        reason = film(env, policy, os.path.join(logger.result_dir, "finetuned_policy.mp4"))
+        logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
+    summary = _summarise(config, env, loaded, state.records, evaluations, pairs, before, after)
+    distances = {k: {"before": before[k]["distance"], "after": after[k]["distance"]} for k in pairs}
+    record.end(summary, distances)
+    return summary
+
+
+def _write_online_data(path, online_data):
+    try:
+        write_dataset(path, online_data)
+    except UserError as error:  # a full disk, which ends this run but not for ever
+        raise RunStoppedError(str(error)) from error
 
 
 def _other_dataset(config):

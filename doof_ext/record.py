@@ -16,10 +16,11 @@ from doof_ext import kit, run_dir, wandb_run
 from doof_ext.checkpoint import CheckpointStore
 from doof_ext.config import Config
 from doof_ext.errors import Interrupted, RunStoppedError, UserError
-from doof_ext.files import read_json, write_json
+from doof_ext.files import write_json
 from doof_ext.interruption import Interruption
 from doof_ext.resume import AFTER_STAGE_1, FREE, differences, recorded_settings, refuse_differences
 from doof_ext.state import RunState
+from doof_ext.summary import read_summary
 
 _PRETRAINING = os.path.join("checkpoint", "pretraining")
 
@@ -37,7 +38,10 @@ class RunRecord:
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
             opened.enter_context(run_dir.lock(self.directory))
-            self._open(opened)
+            try:
+                self._open(opened)
+            except OSError as error:
+                raise self._stopped(error) from error
             self._closing = opened.pop_all()
 
     def _open(self, opened):
@@ -46,6 +50,7 @@ class RunRecord:
         path = os.path.join(directory, "record", "hyper_param.json")
         if config.resume:
             refuse_differences(settings, recorded_settings(directory, Config), directory)
+            run_dir.sweep(directory)
         else:
             os.makedirs(os.path.dirname(path))
             write_json(path, settings)
@@ -62,7 +67,7 @@ class RunRecord:
                        if now.get(name) != old]  # fmt: skip
             if changed:
                 self._notices.append(f"WARNING: {', '.join(changed)}: results may differ from an uninterrupted run's")
-        if config.pretrained:
+        elif config.pretrained:
             self._take_pretraining(config.pretrained)
         self._wandb = wandb_run.start(config, directory)
         if self._wandb is not None:
@@ -86,8 +91,10 @@ class RunRecord:
 
     def keep_pretraining(self):
         """Stage 1 is over: keeps what it gave, for other runs (``--pretrained``)."""
-        store = CheckpointStore(os.path.join(self.directory, _PRETRAINING))
-        if store.load(lambda line: None) is None:
+        store, kept = CheckpointStore(os.path.join(self.directory, _PRETRAINING)), None
+        with contextlib.suppress(UserError):  # a damaged copy is written again
+            kept = store.load(lambda line: None)
+        if kept is None:
             store.save(self.state.part_of("pretrain.1"))
 
     def begin(self, env, findings):
@@ -95,22 +102,42 @@ class RunRecord:
         log, loaded = self.logger.log, self.loaded
         for notice in self._notices:
             log(notice)
+        if self._wandb is not None:
+            self._wandb.describe({"dataset_source": loaded.source, "dataset_id": loaded.id})
         if self.resumed:
             log(f"going on from the checkpoint in {self.state.place}; run directory: {self.directory}")
             return
-        if self._wandb is not None:
-            self._wandb.describe({"dataset_source": loaded.source, "dataset_id": loaded.id})
         made_here = " (made here; this is not D4RL's data)" if loaded.source == "recipe" else ""
         log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{made_here}")
         log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {self.directory}")
         for finding in findings:
             log(finding)
 
-    def end(self, summary):
-        """Writes the summary: the run is complete."""
-        write_json(os.path.join(self.logger.result_dir, "summary.json"), summary)
+    def end(self, summary, distances):
+        """Logs what came of the run and writes the summary: the run is complete.
+
+        ``distances``: {kind: {"before" | "after": array}}.
+        """
+        logger = self.logger
+        for name, score in summary["scores"].items():
+            logger.logkv(f"final/score/{name}", score["mean"])
+        logger.logkv("final/gain", summary["gain"])
+        for kind, both in summary["distance"].items():
+            for when in ("before", "after"):
+                if both[when]["mean"] is not None:
+                    logger.logkv(f"final/distance/{kind}/{when}", both[when]["mean"])
+        logger.set_timestep(sum(stage["gradient_steps"] for stage in summary["stages"]))
+        logger.dumpkvs(exclude=["policy_training_progress", "dynamics_training_progress", "consoleout_backup"])
         if self._wandb is not None:
-            self._wandb.summarise(summary)
+            models = [entry.path for entry in os.scandir(logger.model_dir) if entry.is_file()]
+            files = {"model": ("model", sorted(models))}
+            online = os.path.join(logger.result_dir, "online_buffer.hdf5")
+            if os.path.exists(online):
+                files["online-buffer"] = ("dataset", [online])
+            self._wandb.summarise(summary, distances, files)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(logger.record_dir, "failure.txt"))  # an earlier stop that the run has outlived
+        write_json(os.path.join(logger.result_dir, "summary.json"), summary)
 
     def __enter__(self):
         self._closing.enter_context(self._interruption.noted())
@@ -123,10 +150,14 @@ class RunRecord:
         with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
             self._closing.close()
         if isinstance(error, OSError):
-            where = error.filename or self.directory
-            stopped = RunStoppedError(f"{where} cannot be written or read ({error.strerror or error})")
-            stopped.run_directory = self.directory
-            raise stopped from error
+            raise self._stopped(error) from error
+
+    def _stopped(self, error):
+        """A RunStoppedError for an OSError."""
+        where = error.filename or self.directory
+        stopped = RunStoppedError(f"{where} cannot be written or read ({error.strerror or error})")
+        stopped.run_directory = self.directory
+        return stopped
 
     def _note_failure(self, error):
         """How the run ended, in record/failure.txt, where that can still be written."""
@@ -147,7 +178,7 @@ def finished_summary(config):
         return None
     refuse_differences(dataclasses.asdict(config), recorded_settings(config.resume, Config), config.resume)
     print(f"{config.resume} is complete: nothing is left to do", file=sys.stderr)
-    return read_json(path)
+    return read_summary(path)
 
 
 def versions() -> dict:

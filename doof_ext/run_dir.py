@@ -1,5 +1,6 @@
 """The run directory (contract 2): its place, its lock, its logger."""
 
+import glob
 import os
 import time
 
@@ -8,6 +9,7 @@ import filelock
 from doof_ext import kit
 from doof_ext.errors import UserError
 from doof_ext.files import save_tensors
+from doof_ext.wandb_run import staged
 
 
 def create_run_dir(config) -> str:
@@ -58,6 +60,14 @@ def lock(directory):
         raise UserError(f"cannot write to {directory} ({error.strerror})") from error
 
 
+def sweep(directory):
+    """Removes what a killed process had not finished writing."""
+    for name in ("record", "model", "result", "checkpoint"):
+        for path in glob.glob(os.path.join(glob.escape(directory), name, "*.tmp")):
+            if os.path.isfile(path):
+                os.remove(path)
+
+
 def save_dynamics(folder, dynamics) -> None:
     """Writes dynamics.pth, mu.npy and std.npy, as the kit's dynamics loads them, and what u has learned."""
     save_tensors(os.path.join(folder, "dynamics.pth"), dynamics.model.state_dict())
@@ -79,7 +89,7 @@ class RunLogger(kit.Logger):
         super().__init__(run_dir, outputs, position)
         self._wandb_run, self._row = wandb_run, {}
         if wandb_run is not None:
-            wandb_run.rows = (position or {}).get("wandb", 0)
+            wandb_run.go_on_from((position or {}).get("wandb", 0))
 
     def position(self):
         """As the kit's; W&B's is its number of rows."""
@@ -100,5 +110,5 @@ class RunLogger(kit.Logger):
         """As the kit's."""
         super().dumpkvs(exclude)
         if self._wandb_run is not None:
-            self._wandb_run.log(self._row)
+            self._wandb_run.log(staged(self._row))
         self._row = {}

@@ -54,6 +54,7 @@ class RunState:
         self.facts, self.circumstances = facts or {}, circumstances or {}
         self._interruption = interruption or Interruption()
         self._stages, self._last, self._generators = {}, "", None
+        self._went_on_in = ""  # the stage that the loaded checkpoint was taken in
         self._stage, self._part, self._parts, self._epochs = "pretrain.1", "", {}, 0  # a run begins there
         self.records, self._record, self._started = [], None, time.time()
 
@@ -69,12 +70,14 @@ class RunState:
             if present != value:
                 raise UserError(f"the checkpoint is of a run with other {name} than these; nothing was resumed")
         self._stages, self._last, self._generators = tree["stages"], tree["last"], tree["generators"]
+        self._went_on_in = tree["stage"]
         self.records = tree["records"]
 
     @property
     def place(self) -> str:
-        """Where the checkpoint that was loaded was taken: stage, round and part."""
-        return self._last or "the first stage"
+        """Where the checkpoint that was loaded was taken: stage and round."""
+        name, _, round = self._went_on_in.rpartition(".")
+        return f"stage {name}, round {round}"
 
     def part_of(self, stage) -> dict:
         """What an ended stage (``name.round``) left, for :meth:`adopt`."""
@@ -96,7 +99,7 @@ class RunState:
         env.seed(seed_generators(seed, round, name))
         self._stage = f"{name}.{round}"
         found = [record for record in self.records if (record["name"], record["round"]) == (name, round)]
-        ended = bool(found) and (found[0] is not self.records[-1] or not self._last.startswith(f"{self._stage}/"))
+        ended = bool(found) and self._stage != self._went_on_in
         record = found[0] if found else {"name": name, "round": round, "seconds": 0.0, "gradient_steps": 0,
                                          "env_steps": 0}  # fmt: skip
         if not found:
@@ -131,12 +134,13 @@ class RunState:
             del self._stages[key]  # the parts themselves hold it now
         return saved["ended"]
 
-    def leave(self, *kept):
-        """What was entered is done; later stages need the parts ``kept``. Saves a checkpoint."""
+    def leave(self, *kept, save=True):
+        """What was entered is done; later stages need the parts ``kept``. Saves a checkpoint, unless told otherwise."""
         parts = {name: self._parts[name].state_dict() for name in kept}
         self._stages[self._part] = {"ended": True, "parts": parts}
         self._parts = {}
-        self.save()
+        if save:
+            self.save()
 
     def step_ended(self):
         """After each step. Where a signal has come, saves a checkpoint and raises Interrupted."""
@@ -162,6 +166,7 @@ class RunState:
             stages[self._part] = {"ended": False, "parts": parts}
         self._store.save({
             "facts": self.facts, "circumstances": self.circumstances, "stages": stages, "last": self._part,
+            "stage": self._stage,
             "generators": get_generators(), "records": self.records,
             "logger": None if self.logger is None else self.logger.position(),
         })  # fmt: skip

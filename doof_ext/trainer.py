@@ -113,7 +113,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
                 self.on_epoch(progress.epoch, self.evaluation)
             self.state.epoch_ended()
         if not ended:
-            self.state.leave("policy", "progress")
+            # stage 1 has yet to draw pairs from the fake buffer, which no longer is in a checkpoint once this has ended
+            self.state.leave("policy", "progress", save=self.stage != 1)
         return {"last_10_performance": float(np.mean(progress.scores))}
 
     def _parts(self, losses, progress):

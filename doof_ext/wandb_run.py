@@ -2,9 +2,14 @@
 
 import contextlib
 import dataclasses
+import glob
+import json
 import netrc
 import os
+import shutil
 import uuid
+
+import numpy as np
 
 from doof_ext.files import publish
 
@@ -30,7 +35,9 @@ def start(config, run_dir):
         return None
     import wandb
 
-    ledger = _Ledger(os.path.join(run_dir, "record", "wandb_rows.txt"))
+    ledger = _Ledger(os.path.join(run_dir, "record", "wandb.jsonl"))
+    for folder in glob.glob(os.path.join(glob.escape(run_dir), "wandb", f"offline-run-*-{ledger.run_id}")):
+        shutil.rmtree(folder)  # the run that goes on gives W&B all of its rows again
     settings = dict(silent=True, init_timeout=20, console="off")
     arguments = dict(
         project="doof_ext", name=f"{config.task}-seed{config.seed}", dir=run_dir, config=dataclasses.asdict(config),
@@ -47,43 +54,107 @@ def start(config, run_dir):
 
 
 class _Ledger:
-    """A file with W&B's id of the run and how many rows it was given, for a run that goes on."""
+    """A file with W&B's id of the run and every row it was given, so that a run that goes on can give them again.
+
+    W&B's own offline file is no such record: what was not yet flushed to it is lost when the process is killed.
+    """
 
     def __init__(self, path):
-        self._path, self.run_id, self.rows = path, uuid.uuid4().hex[:8], 0
-        with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
-            run_id, rows = file.read().split()
-            self.run_id, self.rows = run_id, int(rows)
+        self._path, self._file, self.run_id, self.rows = path, None, uuid.uuid4().hex[:8], []
+        with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as file:
+            self.run_id = json.loads(file.readline())["id"]
+            for line in file:
+                self.rows.append(json.loads(line))
 
-    def write(self, rows):
-        self.rows = rows
-        publish(self._path, lambda file: file.write(f"{self.run_id} {rows}\n".encode()))
+    def keep(self, count):
+        """Keeps the first ``count`` rows."""
+        self.rows = self.rows[:count]
+        lines = [json.dumps(line) + "\n" for line in ({"id": self.run_id}, *self.rows)]
+        publish(self._path, lambda file: file.write("".join(lines).encode()))
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
+
+    def append(self, row):
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self):
+        if self._file is not None:
+            self._file.close()
+
+
+_STAGES = {1: "pretrain", 2: "explore", 5: "finetune"}
+_AXIS = "step"  # of each stage's metrics
+
+
+def staged(row) -> dict:
+    """A row of the run's log under its stage's name (explore/…, finetune/…, dynamics/…), with that stage's step."""
+    if "stage" in row:
+        prefix = _STAGES[int(row["stage"])]
+    elif any(name.startswith("loss/dynamics") for name in row):
+        prefix = "dynamics"
+    else:
+        return row
+    return {f"{prefix}/{_AXIS if name == 'timestep' else name}": value for name, value in row.items()}
 
 
 class WandbRun:
-    """W&B's run; a row that it was given before a run went on is not given again."""
+    """W&B's run. One that goes on is given again what W&B may have lost, each row under its number: none twice."""
 
     def __init__(self, run, ledger):
         self._run, self._ledger = run, ledger
-        self._known = max(ledger.rows, run.step if run.resumed else 0)
-        self.rows = 0  # of this run's history, those before it went on included
+        self._known = run.step if run.resumed else 0  # rows that W&B's server has
+        for prefix in (*_STAGES.values(), "dynamics"):
+            run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/{_AXIS}")
+
+    @property
+    def rows(self) -> int:
+        """How many rows the run's history has."""
+        return len(self._ledger.rows)
+
+    def go_on_from(self, rows):
+        """Keeps the first ``rows`` rows, 0 for a new run."""
+        self._ledger.keep(rows)
+        for number, row in enumerate(self._ledger.rows):
+            self._give(row, number)
 
     def log(self, row):
-        """Adds a row, a dict of numbers by name, under its number in the run's history."""
-        number, self.rows = self.rows, self.rows + 1
+        """Adds a row, a dict of numbers by name."""
+        self._ledger.append({name: float(value) for name, value in row.items()})
+        self._give(row, self.rows - 1)
+
+    def _give(self, row, number):
         if number >= self._known:
             self._run.log(row, step=number, commit=True)
-            self._ledger.write(self.rows)
 
     def describe(self, facts):
         """Adds to the run's settings."""
         self._run.config.update(facts, allow_val_change=True)
 
-    def summarise(self, summary):
-        """Takes what a reader looks for first from the run's summary."""
+    def summarise(self, summary, distances, files):
+        """Takes what a reader looks for at a run's end.
+
+        Args: the run's summary; the dynamics distances, {kind: {"before" | "after": array}}; files by the name of the
+        artifact they make up, {name: (type, paths)}.
+        """
+        import wandb
+
+        rows = [[name, score["mean"], score["std"], score["episodes"]] for name, score in summary["scores"].items()]
+        table = wandb.Table(columns=["policy", "score", "std", "episodes"], data=rows)
+        histograms = {
+            f"distance/{kind}/{when}": wandb.Histogram(np_histogram=np.histogram(column, bins=40))
+            for kind, both in distances.items() for when, column in both.items() if len(column)
+        }  # fmt: skip
+        self._run.log({"final/scores": table, **histograms}, step=self.rows, commit=True)
         shown = ("dataset", "physics", "scores", "gain", "distance")
         self._run.summary.update({name: summary[name] for name in shown})
+        for name, (kind, paths) in files.items():
+            artifact = wandb.Artifact(f"{name}-{self._run.id}", type=kind, metadata=summary["dataset"])
+            for path in paths:
+                artifact.add_file(path, policy="immutable")  # no copy of it elsewhere
+            self._run.log_artifact(artifact)
 
     def finish(self):
         """Closes the run."""
+        self._ledger.close()
         self._run.finish()

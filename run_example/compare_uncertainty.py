@@ -6,8 +6,8 @@ from the data, pairs with random actions and pairs with uniform states, and comp
 
 import sys
 
+from doof_ext.closing import in_one_line
 from doof_ext.config import parse_args
-from doof_ext.errors import UserError
 
 
 def main():
@@ -43,7 +43,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(in_one_line("compare_uncertainty.py", main))

@@ -79,6 +79,16 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(tmp_path, name,
     _assert_same(store.load(), _tree(2))
 
 
+def test_a_damaged_checkpoint_takes_no_whole_ones_place(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for value in (1, 2, 3):
+        store.save(_tree(value))
+    (tmp_path / "state-000003" / "manifest.json").write_text("{}")
+    _assert_same(store.load(lambda line: None), _tree(2))
+    store.save(_tree(4))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-000002", "state-000004"]
+
+
 def test_where_all_are_damaged_nothing_is_resumed(tmp_path):
     store = CheckpointStore(tmp_path)
     (tmp_path / "state-000001").mkdir()

@@ -1,6 +1,8 @@
 """Runs that end early, and go on: signals, divergence, environments that fail, full disks, damaged files."""
 
 import dataclasses
+import errno
+import io
 import json
 import os
 import random
@@ -16,7 +18,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from doof_ext import pipeline, record
+from doof_ext import files, pipeline, record
+from doof_ext.checkpoint import CheckpointStore
 from doof_ext.config import Config, config_of, parse_args
 from doof_ext.data.dataset import read_dataset
 from doof_ext.errors import DivergenceError, EnvironmentFailedError, Interrupted, RunStoppedError, UserError
@@ -96,6 +99,25 @@ def test_two_runs_of_one_seed_are_the_same_and_so_is_one_interrupted_anywhere(se
         todo = _resumed(directory)
     pipeline.run(todo)
     _assert_same(whole, directory)
+
+
+@pytest.mark.parametrize("place", ["pretrain.1/policy", "pretrain.1/fake_pairs", "explore.1/policy"])
+def test_a_stop_where_a_checkpoint_would_be_written_can_go_on(settings, monkeypatch, place):
+    _, whole = pipeline.run(settings(checkpoint_every=2))
+    save = CheckpointStore.save
+
+    def fails(self, tree):
+        if tree.get("last") == place:
+            raise RunStoppedError("no room")
+        return save(self, tree)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointStore, "save", fails)
+        with pytest.raises(RunStoppedError) as caught:
+            pipeline.run(settings(checkpoint_every=2))
+    pipeline.run(_resumed(caught.value.run_directory))
+    _assert_same(whole, caught.value.run_directory)
+    assert not (Path(caught.value.run_directory) / "record" / "failure.txt").exists()
 
 
 def test_another_seed_is_another_run(settings):
@@ -301,6 +323,66 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(settings
     _assert_same(whole, caught.value.run_directory)
 
 
+@pytest.mark.parametrize("owner", ["doof_ext.files.publish", "doof_ext.data.dataset.os.fsync"])
+def test_a_disk_that_is_full_while_results_are_written_is_one_line(settings, monkeypatch, owner):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    collect = pipeline.collect
+
+    def then_full(*args):
+        collected = collect(*args)
+        monkeypatch.setattr(owner, full)
+        return collected
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "collect", then_full)
+        with pytest.raises(RunStoppedError, match="No space left") as caught:
+            pipeline.run(settings())
+    monkeypatch.undo()
+    assert "\n" not in str(caught.value) and caught.value.run_directory
+
+
+def test_weights_on_a_full_disk_raise_what_the_disk_said(tmp_path):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "full")
+
+    with pytest.raises(OSError, match="full"):
+        files.publish(tmp_path / "a", lambda file: Full().write(b""))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            files.save_tensors(tmp_path / "policy.pth", {"weight": torch.zeros(1000, 1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_when_a_run_goes_on_is_one_line(interrupted, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(record.run_dir, "RunLogger", full)
+    with pytest.raises(RunStoppedError, match="No space left") as caught:
+        pipeline.run(_resumed(interrupted))
+    assert caught.value.run_directory == str(interrupted)
+
+
+def test_a_reader_that_is_gone_does_not_stop_a_run(tmp_path):
+    """`run_doof.py … | tee`: tee dies of the same Ctrl-C."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, str(ROOT / "run_example" / "run_doof.py"), "--preset", "smoke", "--source", "recipe",
+               "--dataset-steps", "400", "--wandb", "off", "--logdir", str(tmp_path)]  # fmt: skip
+    done = subprocess.run(command, stdout=writing, stderr=writing, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    os.close(writing)
+    assert done.returncode in (0, 120)  # 120: Python could not flush the console
+    assert list(tmp_path.glob("*/*/*/result/summary.json"))
+
+
 def test_a_lost_directory_is_one_line(settings, monkeypatch):
     collect = pipeline.collect
 
@@ -459,6 +541,19 @@ def test_arms_share_one_pretraining(settings):
     policies = [Path(run) / "checkpoint" / "pretrained_policy.pth" for run in (first, directory)]
     states = [torch.load(path, weights_only=True) for path in policies]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_goes_on_without_the_run_it_had_its_pretraining_from(settings, monkeypatch):
+    _, first = pipeline.run(settings(exploration_ratio=0.5))
+    config = settings(pretrained=first)
+    with monkeypatch.context() as patch:
+        _failing(patch, 6, _raise)
+        with pytest.raises(EnvironmentFailedError) as caught:
+            pipeline.run(config)
+    shutil.rmtree(first)
+    for path in Path(caught.value.run_directory).glob("checkpoint/pretraining/*/manifest.json"):
+        path.write_text("{}")  # of its own copy for others, it has no need either
+    pipeline.run(_resumed(caught.value.run_directory))
 
 
 def test_another_pretraining_is_refused(settings, tmp_path):

@@ -38,21 +38,3 @@ def test_wandb_auto_finds_the_key_of_wandb_login(monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert wandb_run.resolve_mode("auto") == "online"
-
-
-def test_the_logger_gives_wandb_the_rows_of_the_csv(tmp_path):
-    rows = []
-
-    class Run:
-        def log(self, row):
-            rows.append(row)
-
-    logger = run_dir.RunLogger(str(tmp_path), Run())
-    logger.logkv("eval/normalized_episode_reward", 3.5)
-    logger.set_timestep(10)
-    logger.dumpkvs(exclude=["dynamics_training_progress", "consoleout_backup"])
-    logger.close()
-    assert rows == [{"eval/normalized_episode_reward": 3.5, "timestep": 10}]
-    csv = (tmp_path / "record" / "policy_training_progress.csv").read_text()
-    assert "3.5" in csv and "timestep" in csv
-    assert (tmp_path / "record" / "dynamics_training_progress.csv").read_text() == ""

@@ -9,16 +9,12 @@ from functools import cached_property
 from doof_ext.analysis.measure import read_measurements
 from doof_ext.errors import UserError
 from doof_ext.files import read_json
+from doof_ext.summary import read_summary
 from doof_ext.tasks import get_spec
 
 CONTROL = "control"
 _SCORE = "eval/normalized_episode_reward"
-_NUMBER, _TEXT = (int, float), str
-_SCHEMA = {  # what figures and tables read of a summary
-    "task": _TEXT, "seed": int, "preset": _TEXT, "algo": _TEXT, "uncertainty": _TEXT, "exploration_ratio": _NUMBER,
-    "rounds": int, "physics": _TEXT, "dataset": dict, "online_steps": int, "scores": dict, "gain": _NUMBER,
-    "distance": dict, "stages": list, "versions": dict, "command": _TEXT,
-}  # fmt: skip
+_NUMBER = (int, float)
 
 
 @dataclass
@@ -151,28 +147,7 @@ def _summary(run):
     path = os.path.join(run.directory, "result", "summary.json")
     if not os.path.exists(path):
         return
-    summary = read_json(path)
-    for name, kind in _SCHEMA.items():
-        if not isinstance(summary.get(name), kind):
-            raise UserError(f"{path} is damaged: it has no usable {name!r}")
-    for name in ("source", "id", "transitions"):
-        if name not in summary["dataset"]:
-            raise UserError(f"{path} is damaged: its dataset has no {name!r}")
-    for name in ("pretrained", "finetuned"):
-        if name not in summary["scores"]:
-            raise UserError(f"{path} is damaged: it has no score {name!r}")
-    for name, score in summary["scores"].items():
-        numbers = [score.get("mean"), score.get("std")] if isinstance(score, dict) else [None]
-        if not all(isinstance(number, _NUMBER) and math.isfinite(number) for number in numbers):
-            raise UserError(f"{path} is damaged: the score {name!r} is {score!r}")
-    for kind, found in summary["distance"].items():
-        if not (isinstance(found, dict) and all(isinstance(found.get(when), dict) for when in ("before", "after"))):
-            raise UserError(f"{path} is damaged: the distance {kind!r} is {found!r}")
-    for stage in summary["stages"]:
-        if not (isinstance(stage, dict) and isinstance(stage.get("name"), str)
-                and isinstance(stage.get("seconds"), _NUMBER)):  # fmt: skip
-            raise UserError(f"{path} is damaged: one of its stages is {stage!r}")
-    run.summary = summary
+    run.summary = read_summary(path)
 
 
 def _how_far(run):

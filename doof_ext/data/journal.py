@@ -1,9 +1,10 @@
 """The journal of online steps: every step on the disk as it happens, so that a run may end at any moment.
 
-The file is a line of JSON, which names the columns, then records of one size: the columns' bytes and a CRC-32. A record
-is one write; the file is synced when an episode ends.
+The file is a line of JSON, which names the columns, then records of one size: the step's number, the columns' bytes, a
+CRC-32. A record is one write; the file is synced when an episode ends.
 """
 
+import itertools
 import json
 import os
 import zlib
@@ -11,9 +12,9 @@ import zlib
 import numpy as np
 
 from doof_ext.data.dataset import STATES, Dataset
-from doof_ext.errors import UserError
+from doof_ext.errors import EnvironmentFailedError, UserError
 
-_FORMAT = 1
+_FORMAT = 2
 _STEP = ("observations", "actions", "next_observations", "rewards", "terminals", "truncated", "starts")
 
 
@@ -39,11 +40,15 @@ class OnlineJournal:
     def append(self, row, sync=False):
         """Adds one step; it is with the operating system when this returns, with ``sync`` on the disk."""
         row = {name: np.asarray(value) for name, value in row.items()}
+        columns = {name: [value.dtype.str, list(value.shape)] for name, value in row.items()}
         if self._columns is None:
-            self._columns = {name: (value.dtype.str, list(value.shape)) for name, value in row.items()}
+            self._columns = columns
+        if columns != self._columns:
+            changed = [name for name in {**columns, **self._columns} if columns.get(name) != self._columns.get(name)]
+            raise EnvironmentFailedError(f"the environment's {', '.join(changed)} changed their shape or type")
         if self._path is not None:
-            record = b"".join(row[name].astype(dtype).tobytes() for name, (dtype, _) in self._columns.items())
-            _write_whole(self._open(), record + _checksum(record, len(self.rows)))
+            record = b"".join(row[name].tobytes() for name in self._columns)
+            _write_whole(self._open(), _sealed(len(self.rows), record))
             if sync:
                 os.fsync(self._file.fileno())
         self.rows.append(row)
@@ -70,43 +75,56 @@ class OnlineJournal:
             new = not self.rows
             self._file = open(self._path, "wb" if new else "ab", buffering=0)  # noqa: SIM115 - open while collecting
             if new:
-                header = {"format": _FORMAT, "columns": self._columns}
+                header = {"format": _FORMAT, "columns": self._columns, "crc32": _header_checksum(self._columns)}
                 _write_whole(self._file, (json.dumps(header) + "\n").encode())
         return self._file
 
     def _read(self, say):
         with open(self._path, "rb") as file:
             header, content = file.readline(), file.read()
-        if not header.endswith(b"\n"):
+        if not header.endswith(b"\n") and not _has_whole_json(header):
             return  # cut off while its first line was written: no step was
         try:
             header = json.loads(header)
             if header["format"] != _FORMAT:
                 raise ValueError("another format")
+            if header["crc32"] != _header_checksum(header["columns"]):
+                raise ValueError("it does not have its checksum")
             columns = {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, shape) in header["columns"].items()}
             if not set(_STEP) <= set(columns) or any(dtype.kind not in "fiub" for dtype, _ in columns.values()):
                 raise ValueError("other columns")
-            size = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in columns.values()) + 4
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            size = sum(dtype.itemsize * int(np.prod(shape)) for dtype, shape in columns.values()) + 8
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError) as error:
             raise UserError(
                 f"the journal of online steps {self._path} is damaged in its first line ({error})"
             ) from None
-        self._columns = {name: (dtype.str, list(shape)) for name, (dtype, shape) in columns.items()}
-        whole = len(content) // size
-        for step in range(whole):
-            record, checksum = content[step * size : (step + 1) * size - 4], content[(step + 1) * size - 4 :][:4]
-            if _checksum(record, step) != checksum:
-                if step < whole - 1:
-                    raise UserError(f"the journal of online steps {self._path} is damaged at step {step}")
-                break
-            self.rows.append(_row(record, columns))
+        self._columns = {name: [dtype.str, list(shape)] for name, (dtype, shape) in columns.items()}
+        records = [content[start : start + size] for start in range(0, len(content) - size + 1, size)]
+        steps = [int.from_bytes(sealed[:4], "little") for sealed in records]
+        good = [_sealed(step, sealed[4:-4]) == sealed for step, sealed in zip(steps, records, strict=True)]
+        whole = sum(1 for _ in itertools.takewhile(lambda n: good[n] and steps[n] == n, range(len(records))))
+        if any(good[whole:]):  # steps that follow one that is not there: more than a torn end
+            raise UserError(f"the journal of online steps {self._path} is damaged at step {whole}")
+        self.rows = [_row(sealed[4:-4], columns) for sealed in records[:whole]]
         kept = len(self.rows) * size
         if kept < len(content):
-            say(f"WARNING: the last record of {self._path} was cut off; {len(self.rows)} steps are whole")
+            say(f"WARNING: the end of {self._path} was cut off; {len(self.rows)} steps are whole")
         if self.rows:
             os.truncate(self._path, os.path.getsize(self._path) - len(content) + kept)
         else:
             self._columns = None
+
+
+def _header_checksum(columns):
+    return zlib.crc32(json.dumps(columns).encode())
+
+
+def _has_whole_json(line):
+    try:
+        json.JSONDecoder().raw_decode(line.decode(errors="replace"))
+        return True
+    except ValueError:
+        return False
 
 
 def _write_whole(file, content):
@@ -115,9 +133,10 @@ def _write_whole(file, content):
         content = content[file.write(content) :]
 
 
-def _checksum(record, step):
-    """Of a record in its place: one that is missing or doubled is found too."""
-    return zlib.crc32(record, step).to_bytes(4, "little")
+def _sealed(step, record):
+    """A record as the file has it: its number, the columns' bytes, a CRC-32 of both."""
+    numbered = step.to_bytes(4, "little") + record
+    return numbered + zlib.crc32(numbered).to_bytes(4, "little")
 
 
 def _row(record, columns):

@@ -47,7 +47,8 @@ class OnlineCollector:
             action = self.policy.select_action(np.asarray(obs).reshape(1, -1), self.deterministic).flatten()
             next_obs, reward, done, info = take_step(env, action)
             truncated = bool(done and info["TimeLimit.truncated"])
-            row = dict(observations=obs, actions=action, next_observations=next_obs, rewards=np.float64(reward),
+            row = dict(observations=np.asarray(obs, np.float64), actions=action,
+                       next_observations=np.asarray(next_obs, np.float64), rewards=np.float64(reward),
                        terminals=done and not truncated, truncated=truncated, starts=starts)  # fmt: skip
             snapshot = {f"{_SNAPSHOT}{name}": value for name, value in env.snapshot().items()}
             journal.append(row | state | snapshot, sync=done)

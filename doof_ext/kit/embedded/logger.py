@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import os
+import sys
 import time
 from collections import defaultdict
 
@@ -102,7 +103,10 @@ class _StdoutHandler:
         self._file.truncate(position or 0)
 
     def write_text(self, text):
-        print(text, flush=True)
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # nobody reads the console any more; the file goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         self._file.write(f"{text}\n".encode())
         self._file.flush()
 

@@ -1,0 +1,81 @@
+"""A short video of a policy, drawn by MuJoCo's offscreen renderer.
+
+Drawing happens in a process of its own: graphics libraries are chosen when MuJoCo is imported, and a broken one ends
+the process.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from doof_ext.acting import start_episode, take_step
+from doof_ext.files import publish
+
+_BACKENDS = ("egl", "osmesa", "glfw")
+_SIZE = 240, 320  # rows, columns
+
+
+def film(env, policy, path, steps=250) -> str:
+    """Saves an MP4 of one episode, at most ``steps`` steps, of the policy's mean actions.
+
+    Returns: "" where it was saved, else the reason why not, in a line.
+    """
+    if not getattr(env, "has_oracle", False) or not hasattr(env, "snapshot") or not env.state():
+        return f"{env.spec.name} has no MuJoCo world to draw"
+    env.seed(0)
+    obs, states = start_episode(env), [env.state()]
+    for _ in range(steps):
+        obs, _, done, _ = take_step(env, policy.select_action(np.asarray(obs).reshape(1, -1), deterministic=True)[0])
+        states.append(env.state())
+        if done:
+            break
+    columns = {name: np.stack([state[name] for state in states]) for name in states[0]}
+    reason = ""
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(os.path.join(folder, "states.npz"), **columns)
+        for backend in [os.environ["MUJOCO_GL"]] if os.environ.get("MUJOCO_GL") else _BACKENDS:
+            command = [sys.executable, "-m", "doof_ext.tasks.video", env.spec.name, folder]
+            environment = os.environ | {"MUJOCO_GL": backend}
+            try:
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+            except subprocess.TimeoutExpired:
+                reason = "drawing took more than five minutes"
+                continue
+            if done.returncode == 0:
+                with open(os.path.join(folder, "video.mp4"), "rb") as video:
+                    publish(path, functools.partial(shutil.copyfileobj, video))
+                return ""
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return f"no graphics library that MuJoCo can draw with ({reason})"
+
+
+def _draw(task, folder):
+    """Draws the states in folder/states.npz into folder/video.mp4."""
+    import imageio.v2 as imageio
+    import mujoco
+
+    from doof_ext.tasks import make_env
+
+    env = make_env(task)
+    env.reset()
+    world = env._env.unwrapped
+    cameras = [world.model.camera(number).name for number in range(world.model.ncam)]
+    renderer = mujoco.Renderer(world.model, *_SIZE)
+    fps = max(1, round(1 / world.dt))
+    with (
+        np.load(os.path.join(folder, "states.npz"), allow_pickle=False) as states,
+        imageio.get_writer(os.path.join(folder, "video.mp4"), fps=fps, macro_block_size=8) as video,
+    ):
+        for index in range(len(states["qpos"])):
+            env._set_state(world, **{name: states[name][index] for name in states.files})
+            renderer.update_scene(world.data, camera="track" if "track" in cameras else -1)
+            video.append_data(renderer.render())
+
+
+if __name__ == "__main__":
+    _draw(*sys.argv[1:])
