@@ -1,5 +1,6 @@
 """Tiny settings and data that every room's tests share: real environments, small networks."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from doof_ext import pipeline
 from doof_ext.build import build_dynamics
 from doof_ext.config import Config, resolve
 from doof_ext.data.recipe import generate
@@ -73,7 +75,7 @@ def env():
     environment.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny():
     """A factory of resolved configs with tiny networks and budgets; keyword arguments override."""
 
@@ -87,6 +89,23 @@ def tiny():
         return resolve(Config(**settings), set(settings))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def runs_folder(tiny, _own_data_folder, tmp_path_factory):
+    """Run directories of two tasks, two ratios and two seeds with a control each, and one of two rounds."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def run(**settings):
+        shared = dict(source="recipe", dataset_steps=400, finetune_epochs=3, logdir=str(folder))
+        return pipeline.run(tiny(**shared | settings))[1]
+
+    for task, seed in itertools.product(("hopper-medium-v2", "walker2d-random-v2"), (1, 2)):
+        first = run(task=task, seed=seed)
+        run(task=task, seed=seed, exploration_ratio=0.0, pretrained=first)
+        run(task=task, seed=seed, control="extra-training", pretrained=first)
+    run(task="hopper-medium-v2", rounds=2, distance_task="hopper-medium-replay-v2")
+    return folder
 
 
 @pytest.fixture

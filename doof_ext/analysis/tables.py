@@ -2,7 +2,6 @@
 
 import csv
 import io
-import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,13 +143,14 @@ def intervals(scores, repetitions=_REPETITIONS, seed=0):
     except ImportError as error:
         raise UserError("aggregates need rliable: pip install 'doof_ext[report]'") from error
 
-    with warnings.catch_warnings():
-        # rliable 1.2 hands arch its generator under an old name (library.py, StratifiedBootstrap)
-        warnings.filterwarnings("ignore", message="random_state is deprecated", category=FutureWarning)
+    state = np.random.get_state()
+    np.random.seed(seed)  # rliable 1.2 draws from the global generator whatever random_state it is given (library.py)
+    try:
         points, bounds = library.get_interval_estimates(
-        {"": scores}, lambda x: np.array([metrics.aggregate_mean(x), metrics.aggregate_iqm(x)]),
-        reps=repetitions, random_state=np.random.RandomState(seed),
-        )  # fmt: skip
+            {"": scores}, lambda x: np.array([metrics.aggregate_mean(x), metrics.aggregate_iqm(x)]), reps=repetitions
+        )
+    finally:
+        np.random.set_state(state)
     return tuple((points[""][i], *bounds[""][:, i]) for i in range(2))
 
 

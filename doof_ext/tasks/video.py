@@ -25,7 +25,7 @@ def film(env, policy, path, steps=250) -> str:
 
     Returns: "" where it was saved, else the reason why not, in a line.
     """
-    if not getattr(env, "has_oracle", False) or not hasattr(env, "snapshot") or not env.state():
+    if not (env.has_oracle and env.state()):
         return f"{env.spec.name} has no MuJoCo world to draw"
     env.seed(0)
     obs, states = start_episode(env), [env.state()]

@@ -1,9 +1,13 @@
 """The dynamics distance on cases with known answers."""
 
 import numpy as np
+import pytest
 import torch
 
-from doof_ext.analysis.distance import dynamics_distance, simulate_pairs, summarise, uniform_pairs
+from doof_ext.analysis import distance
+from doof_ext.analysis.distance import dataset_pairs, dynamics_distance, simulate_pairs, summarise, uniform_pairs
+from doof_ext.analysis.measure import draw_pairs, read_measurements, write_measurements
+from doof_ext.errors import UserError
 
 
 class _OffBy:
@@ -49,3 +53,55 @@ def test_a_state_that_mujoco_gives_up_on_is_left_out(env, dataset, tmp_path, mon
     next_obs, _, _ = env.simulate(**env.state_from_observation(observations), action=dataset.actions[:3])
     assert np.isnan(next_obs).all(1).tolist() == [False, True, False]
     assert len(simulate_pairs(env, observations, dataset.actions[:3]).observations) == 2
+
+
+def test_recorded_states_are_taken_as_they_are(env, dataset):
+    """A clipped velocity is in the state, not in the observation."""
+    rng = np.random.default_rng(0)
+    pairs = dataset_pairs(env, dataset, len(dataset), rng)
+    assert pairs.inexact == 0 and len(pairs) == len(dataset)
+    rows = np.random.default_rng(0).permutation(len(dataset))
+    np.testing.assert_allclose(pairs.next_observations, dataset.next_observations[rows], atol=1e-6)
+    np.testing.assert_array_equal(pairs.observations, dataset.observations[rows])
+
+
+def test_observations_that_hide_a_velocity_are_counted(env, dataset):
+    observations = dataset.observations[:5].copy()
+    observations[2, 7] = 10.0
+    assert simulate_pairs(env, observations, dataset.actions[:5]).inexact == 1
+
+
+def test_worker_processes_give_the_same_truth(env, dataset, monkeypatch):
+    alone = simulate_pairs(env, dataset.observations[:90], dataset.actions[:90])
+    monkeypatch.setattr(distance, "_WORTH_WORKERS", 10)
+    monkeypatch.setattr(distance, "_BLOCK", 40)
+    together = simulate_pairs(env, dataset.observations[:90], dataset.actions[:90])
+    assert torch.equal(alone.next_observations, together.next_observations)
+
+
+def test_each_kind_of_pairs_is_what_it_says(env, dataset, tiny):
+    config = tiny(distance_samples=40)
+    fake = {"observations": torch.as_tensor(dataset.observations[:40]), "actions": torch.zeros(40, 3)}
+    pairs = draw_pairs(config, env, dataset, fake, online=dataset, other=None)
+    assert set(pairs) == {"data", "random_actions", "uniform", "fake_buffer", "online"}
+    recorded = {row.tobytes() for row in np.hstack([dataset.observations, dataset.actions])}
+
+    def known(kind):
+        rows = torch.cat([pairs[kind].observations, pairs[kind].actions], dim=1).numpy()
+        return sum(row.tobytes() in recorded for row in rows)
+
+    assert (known("data"), known("online"), known("random_actions"), known("uniform")) == (40, 40, 0, 0)
+    assert (pairs["fake_buffer"].actions == 0).all()
+    again = draw_pairs(config, env, dataset, fake, online=dataset)
+    assert all(torch.equal(pairs[kind].observations, again[kind].observations) for kind in pairs)
+
+
+def test_measurements_come_back_as_they_were(tmp_path):
+    rng = np.random.default_rng(0)
+    before, after = ({"data": {"distance": rng.random(5), "u": rng.random(5)}} for _ in range(2))
+    write_measurements(tmp_path / "d.npz", before, after)
+    found = read_measurements(tmp_path / "d.npz")
+    np.testing.assert_array_equal(found["data"]["before"]["distance"], before["data"]["distance"])
+    np.testing.assert_array_equal(found["data"]["after"]["u"], after["data"]["u"])
+    with pytest.raises(UserError, match="cannot be read"):
+        read_measurements(tmp_path / "none.npz")
