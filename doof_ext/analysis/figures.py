@@ -46,7 +46,8 @@ def render(drawing, path, dark=False, **settings) -> None:
     ink, paper = ("#e6e6e6", "#16181d") if dark else ("#222222", "#ffffff")
     style = {
         "font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.grid": True, "grid.alpha": 0.25, "legend.frameon": False, "svg.hashsalt": "doof_ext",
+        "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.25, "legend.frameon": False,
+        "svg.hashsalt": "doof_ext",
         "text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": ink, "xtick.color": ink, "ytick.color": ink,
         "figure.facecolor": paper, "axes.facecolor": paper, "savefig.facecolor": paper, "grid.color": ink,
     }  # fmt: skip
@@ -247,7 +248,7 @@ def exploration_change(runs) -> Drawing:
             axis.plot([place] * len(values), values, "o", ms=4, color=_COLOURS[1])
         axis.axhline(0, lw=0.8, color=axis.xaxis.label.get_color())
         axis.set_xticks(range(len(changes)), labels, fontsize=7)
-        axis.set(ylabel="change of the score, %")
+        axis.set(ylabel="change of the score, %", xlim=(-1, len(changes)))
 
     alt = "; ".join(f"{task}, {arm}: {np.mean(values):+.0f} %" for (task, arm), values in changes.items())
     return Drawing(name, question, caption, f"Mean changes: {alt}.", (max(4.2, 1.3 * len(changes)), 3), draw)
