@@ -15,7 +15,7 @@ setup(
     package_data={
         "doof_ext.tasks": ["*.npz"],
         "doof_ext.data": ["behaviours/*.safetensors"],
-        "doof_ext.analysis": ["*.jinja"],
+        "doof_ext.report": ["*.jinja"],
     },
     install_requires=[
         "torch>=2.2",
@@ -41,11 +41,7 @@ setup(
         "render": ["imageio[ffmpeg]>=2.28"],
         "tune": ["ray[tune]>=2.9"],
         "legacy": ["gym==0.23.1", "numpy<1.24", "Cython<3"],
-        "kit": [
-            f"offlinerlkit @ git+https://github.com/yihaosun1124/OfflineRL-Kit@{KIT_COMMIT}",
-            "glfw",
-            "imageio",
-        ],
+        "kit": [f"offlinerlkit @ git+https://github.com/yihaosun1124/OfflineRL-Kit@{KIT_COMMIT}", "glfw", "imageio"],
         "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6"],
     },
 )

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from bench_engine import SPEC, Silent, calm, load_behaviour, transitions
 
-from doof_ext.build import build_dynamics, build_fake_buffer, build_policy, rollout_setting
-from doof_ext.checkpoint import CheckpointStore
+from doof_ext.checkpointing.store import CheckpointStore
+from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config import Config, resolve
-from doof_ext.replay import TensorReplayBuffer
-from doof_ext.state import RunState
+from doof_ext.learning.factory import build_dynamics, build_fake_buffer, build_policy, rollout_setting
+from doof_ext.learning.policy_trainer import DOOFTrainer, cosine_schedule
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import make_env
-from doof_ext.trainer import DOOFTrainer, cosine_schedule
 
 
 class TimedStore(CheckpointStore):
@@ -56,11 +56,18 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         store = TimedStore(folder)
         trainer = DOOFTrainer(
-            policy, make_env(SPEC), real, fake, Silent(), rollout_setting(config), epoch=epochs,
-            step_per_epoch=config.step_per_epoch, lr_scheduler=cosine_schedule(policy.actor_optim, epochs),
+            policy,
+            make_env(SPEC),
+            real,
+            fake,
+            Silent(),
+            rollout_setting(config),
+            epoch=epochs,
+            step_per_epoch=config.step_per_epoch,
+            lr_scheduler=cosine_schedule(policy.actor_optim, epochs),
             on_epoch=lambda epoch, result: ends.append(time.perf_counter()),
-            state=RunState(store, config.checkpoint_every),
-        )  # fmt: skip
+            state=TrainingState(store, config.checkpoint_every),
+        )
         started = time.perf_counter()
         trainer.train()
     epoch = (ends[-1] - started) / epochs

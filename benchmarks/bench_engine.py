@@ -23,14 +23,14 @@ import torch
 from bench_load import peak_memory, write
 
 from doof_ext import kit
-from doof_ext.build import build_fake_buffer, build_policy
 from doof_ext.config import Config, resolve
 from doof_ext.data.behaviour import Behaviour
 from doof_ext.data.dataset import read_dataset
-from doof_ext.dynamics import DOOFDynamics
-from doof_ext.replay import TensorReplayBuffer
+from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.factory import build_fake_buffer, build_policy
+from doof_ext.learning.policy_trainer import DOOFTrainer
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
-from doof_ext.trainer import DOOFTrainer
 
 SPEC = get_spec("hopper-medium-v2")
 HIDDEN, MEMBERS, LAYERS, BATCH = 256, 7, (200, 200, 200, 200), 256
@@ -109,8 +109,9 @@ def kits_policy(config, dynamics):
     """The policy of the kit's run_mopo.py."""
     actor = kit.ActorProb(
         backbone := kit.MLP(SPEC.obs_dim, [HIDDEN, HIDDEN]),
-        kit.TanhDiagGaussian(backbone.output_dim, SPEC.action_dim, unbounded=True, conditioned_sigma=True), "cpu",
-    )  # fmt: skip
+        kit.TanhDiagGaussian(backbone.output_dim, SPEC.action_dim, unbounded=True, conditioned_sigma=True),
+        "cpu",
+    )
     critics = [kit.Critic(kit.MLP(SPEC.obs_dim + SPEC.action_dim, [HIDDEN, HIDDEN]), "cpu") for _ in range(2)]
     rates = (config.actor_lr, config.critic_lr, config.critic_lr)
     optims = [torch.optim.Adam(net.parameters(), lr=lr) for net, lr in zip((actor, *critics), rates, strict=True)]
@@ -163,10 +164,14 @@ MODEL = (SPEC.obs_dim + SPEC.action_dim, *LAYERS, 2 * (SPEC.obs_dim + 1))
 def sac_products():
     """Target (actor, two critics), critics' step, actor's step through the critics."""
     return products(
-        network(BATCH, ACTOR) + network(BATCH, CRITIC, 2) * 2 + backward(BATCH, CRITIC, 2)
-        + network(BATCH, ACTOR) + network(BATCH, CRITIC, 2) + backward(BATCH, CRITIC, 2, weights=False, to_input=True)
+        network(BATCH, ACTOR)
+        + network(BATCH, CRITIC, 2) * 2
+        + backward(BATCH, CRITIC, 2)
+        + network(BATCH, ACTOR)
+        + network(BATCH, CRITIC, 2)
+        + backward(BATCH, CRITIC, 2, weights=False, to_input=True)
         + backward(BATCH, ACTOR)
-    )  # fmt: skip
+    )
 
 
 def bench_sac(kits, ours, args):
@@ -183,9 +188,10 @@ def bench_rollout(kits, ours, args):
     starts = kits.real.sample(args.starts)["observations"]
     block = products((network(1000, ACTOR) + network(1000, MODEL, MEMBERS)) * 5)
     functions = [
-        lambda: kits.policy.rollout(starts.numpy(), 5), lambda: ours.policy.rollout(starts, 5),
+        lambda: kits.policy.rollout(starts.numpy(), 5),
+        lambda: ours.policy.rollout(starts, 5),
         lambda: [block() for _ in range(args.starts // 1000)],
-    ]  # fmt: skip
+    ]
     return medians(functions, max(1, args.repeats // 2))
 
 
@@ -198,13 +204,14 @@ def bench_dynamics(kits, ours, args):
 
     def train_ours():
         for x, y in zip(*tensors, strict=True):
-            ours.dynamics._descend(x, y, 0.01)
+            ours.dynamics.training_step(x, y, 0.01)
 
     bound = products(network(BATCH, MODEL, MEMBERS) + backward(BATCH, MODEL, MEMBERS))
     functions = [
-        lambda: kits.dynamics.learn(inputs, targets, BATCH, 0.01), train_ours,
+        lambda: kits.dynamics.learn(inputs, targets, BATCH, 0.01),
+        train_ours,
         lambda: [bound() for _ in range(args.steps)],
-    ]  # fmt: skip
+    ]
     return [value / args.steps for value in medians(functions, args.repeats)]
 
 
@@ -251,9 +258,18 @@ def bench_epoch(kits, ours, args):
         actor, env_seed = {name: value.clone() for name, value in side.policy.actor.state_dict().items()}, 0
         env.seed(env_seed)
         trainer = trainer_class(
-            side.policy, env, side.real, side.fake, Silent(), setting, epoch=1, step_per_epoch=args.epoch_steps,
-            batch_size=BATCH, real_ratio=0.05, eval_episodes=args.episodes,
-        )  # fmt: skip
+            side.policy,
+            env,
+            side.real,
+            side.fake,
+            Silent(),
+            setting,
+            epoch=1,
+            step_per_epoch=args.epoch_steps,
+            batch_size=BATCH,
+            real_ratio=0.05,
+            eval_episodes=args.episodes,
+        )
         with contextlib.redirect_stderr(io.StringIO()):  # the kit's bar
             trainer.train()
         side.policy.actor.load_state_dict(actor)  # every evaluation is of nearly the same policy
@@ -263,9 +279,13 @@ def bench_epoch(kits, ours, args):
 
 
 WORKS = {
-    "sac_step": bench_sac, "rollout": bench_rollout, "epoch": bench_epoch, "dynamics_step": bench_dynamics,
-    "buffer_sample": bench_sample, "load_1e6": bench_load,
-}  # fmt: skip
+    "sac_step": bench_sac,
+    "rollout": bench_rollout,
+    "epoch": bench_epoch,
+    "dynamics_step": bench_dynamics,
+    "buffer_sample": bench_sample,
+    "load_1e6": bench_load,
+}
 
 
 def main():
@@ -294,9 +314,12 @@ def main():
         shown = "" if bound is None else f"{1e3 * bound:12.3f} ms"
         print(f"{work:<14} {1e3 * theirs:9.3f} ms {1e3 * mine:9.3f} ms {theirs / mine:6.1f}x {shown:>15}", flush=True)
     report = {
-        "kit": kit.NAME, "machine": _machine(), "threads": torch.get_num_threads(),
-        "peak_memory_mib": peak_memory() / 2**20, "rows": rows,
-    }  # fmt: skip
+        "kit": kit.NAME,
+        "machine": _machine(),
+        "threads": torch.get_num_threads(),
+        "peak_memory_mib": peak_memory() / 2**20,
+        "rows": rows,
+    }
     if args.json:
         with open(args.json, "w") as file:
             file.write(json.dumps(report, indent=2) + "\n")

@@ -25,11 +25,33 @@ def main(steps=1_000_000):
         write(data, get_spec(TASK), steps)
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         command = [
-            sys.executable, "-W", "ignore", str(ROOT / "run_example" / "run_doof.py"), "--task", TASK,
-            "--logdir", folder, "--source", f"hdf5:{data}", "--wandb", "off", "--dynamics-epochs", "1", "--epoch", "1",
-            "--explore-epochs", "1", "--finetune-epochs", "1", "--rollout-freq", "200", "--step-per-epoch", "1000",
-            "--online-steps", "1000",
-        ]  # fmt: skip
+            sys.executable,
+            "-W",
+            "ignore",
+            str(ROOT / "run_example" / "run_doof.py"),
+            "--task",
+            TASK,
+            "--logdir",
+            folder,
+            "--source",
+            f"hdf5:{data}",
+            "--wandb",
+            "off",
+            "--dynamics-epochs",
+            "1",
+            "--epoch",
+            "1",
+            "--explore-epochs",
+            "1",
+            "--finetune-epochs",
+            "1",
+            "--rollout-freq",
+            "200",
+            "--step-per-epoch",
+            "1000",
+            "--online-steps",
+            "1000",
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert peak > before

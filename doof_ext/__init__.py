@@ -7,21 +7,21 @@ use, so that ``import doof_ext`` costs nothing. The installed kit's namespaces h
 
 import importlib
 
-from doof_ext.namespaces import offer
+from doof_ext.plugin.namespaces import offer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Config": "doof_ext.config",
-    "DOOFDynamics": "doof_ext.dynamics",
-    "DOOFMobilePolicy": "doof_ext.policy",
-    "DOOFPolicy": "doof_ext.policy",
-    "DOOFTrainer": "doof_ext.trainer",
-    "DynamicsFinetuner": "doof_ext.stages.finetune_dynamics",
-    "ExplorationTrainer": "doof_ext.trainer",
-    "OnlineCollector": "doof_ext.stages.collect",
-    "PolicyFinetuneTrainer": "doof_ext.trainer",
-    "TensorReplayBuffer": "doof_ext.replay",
+    "DOOFDynamics": "doof_ext.learning.dynamics",
+    "DOOFMobilePolicy": "doof_ext.learning.policy",
+    "DOOFPolicy": "doof_ext.learning.policy",
+    "DOOFTrainer": "doof_ext.learning.policy_trainer",
+    "DynamicsFinetuner": "doof_ext.algorithm.finetune_dynamics",
+    "ExplorationTrainer": "doof_ext.learning.policy_trainer",
+    "OnlineCollector": "doof_ext.algorithm.collect",
+    "PolicyFinetuneTrainer": "doof_ext.learning.policy_trainer",
+    "TensorReplayBuffer": "doof_ext.learning.replay_buffer",
     "make_env": "doof_ext.tasks",
     "run": "doof_ext.pipeline",
 }

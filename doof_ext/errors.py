@@ -3,10 +3,10 @@
 import signal
 
 
-class _OneLine:
+class _OneLine(Exception):
     """Mixed into an error: whatever a message quotes, it is one line."""
 
-    def __init__(self, message):
+    def __init__(self, message: object) -> None:
         super().__init__(" ".join(str(message).split()))
 
 
@@ -20,6 +20,8 @@ class UserError(_OneLine, ValueError):
 class RunStoppedError(_OneLine, RuntimeError):
     """A run ended before its end, and can be resumed: one line, what happened. The commands exit with code 1."""
 
+    run_directory: str | None = None
+
 
 class DivergenceError(RunStoppedError):
     """Training produced NaN or infinity; the message names the quantity and where it appeared."""
@@ -32,6 +34,8 @@ class EnvironmentFailedError(RunStoppedError):
 class Interrupted(Exception):
     """A signal asked the run to stop, and its checkpoint is written. The commands exit with code 128 + signal."""
 
-    def __init__(self, number):
+    run_directory: str | None = None
+
+    def __init__(self, number: int) -> None:
         self.number = int(number)
         super().__init__(f"stopped by {signal.Signals(number).name}")

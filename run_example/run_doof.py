@@ -5,16 +5,7 @@ python run_example/run_doof.py --task hopper-medium-v2 --preset quick
 
 import sys
 
-from doof_ext.closing import run_to_end
-from doof_ext.config import parse_args
-
-
-def run():
-    config = parse_args(__doc__)
-    from doof_ext import pipeline  # torch and the simulator load only for a run that can start
-
-    return pipeline.run(config)
-
+from doof_ext.cli.run import main
 
 if __name__ == "__main__":
-    sys.exit(run_to_end("run_doof.py", run))
+    sys.exit(main())

@@ -41,15 +41,17 @@ def main():
     if args.steps < 2:
         parser.error(f"--steps is {args.steps}; it must be at least 2")
 
-    register(TaskSpec(
-        name="my-pendulum",
-        env_id="Pendulum-v1",
-        termination="never",  # or a function of (obs, action, next_obs), see doof_ext.tasks.termination_rule
-        ref_min_score=-1200.0,  # about what the pendulum earns hanging down: score 0
-        ref_max_score=-150.0,  # and held upright: score 100
-        rollout_length=5,
-        penalty_coef=1.0,
-    ))  # fmt: skip
+    register(
+        TaskSpec(
+            name="my-pendulum",
+            env_id="Pendulum-v1",
+            termination="never",  # or a function of (obs, action, next_obs), see doof_ext.tasks.termination_rule
+            ref_min_score=-1200.0,  # about what the pendulum earns hanging down: score 0
+            ref_max_score=-150.0,  # and held upright: score 100
+            rollout_length=5,
+            penalty_coef=1.0,
+        )
+    )
     path = os.path.join(args.logdir, "my-pendulum.hdf5")
     write_dataset(path, log_steps(args.steps, args.seed))
     given = dict(task="my-pendulum", source=f"hdf5:{path}", preset=args.preset, logdir=args.logdir, seed=args.seed)

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from doof_ext import kit
 from doof_ext.data.behaviour import Behaviour
-from doof_ext.replay import TensorReplayBuffer
-from doof_ext.sac import FastSAC
+from doof_ext.learning.actor_critic import FastSAC
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 
 
@@ -94,9 +94,14 @@ def save(args, kind, weights, what, **result):
     spec = get_spec(args.task)
     name = f"{spec.domain}-{kind}"
     metadata = {
-        "behaviour": f"{name}: {what}", "domain": spec.domain, "seed": args.seed, **result, "lr": args.lr,
-        "batch_size": args.batch_size, "physics": "d4rl",
-    }  # fmt: skip
+        "behaviour": f"{name}: {what}",
+        "domain": spec.domain,
+        "seed": args.seed,
+        **result,
+        "lr": args.lr,
+        "batch_size": args.batch_size,
+        "physics": "d4rl",
+    }
     if "return" in result:
         metadata["normalized_score"] = round(100 * spec.normalized_score(result["return"]), 1)
     path = os.path.join(args.out, f"{name}.safetensors")
@@ -134,8 +139,11 @@ def train(args):
                 history.append(weights)
             if chosen_on < (best or goal):
                 continue
-            result = {"steps": step, "return": round(mean_return(behaviour, eval_env, args.eval_episodes, rng), 1),
-                      "eval_episodes": args.eval_episodes}  # fmt: skip
+            result = {
+                "steps": step,
+                "return": round(mean_return(behaviour, eval_env, args.eval_episodes, rng), 1),
+                "eval_episodes": args.eval_episodes,
+            }
             if result["return"] < (best or goal):
                 continue  # its first episodes were lucky
             if best is None:

@@ -1,21 +1,28 @@
 """Tiny settings and data that every room's tests share: real environments, small networks."""
 
+import functools
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks are tiny; before torch is imported, here and in commands
 
 import numpy as np
 import pytest
 import torch
 
 from doof_ext import pipeline
-from doof_ext.build import build_dynamics
-from doof_ext.config import Config, resolve
+from doof_ext.algorithm import doof
+from doof_ext.config import Config, config_from, resolve
+from doof_ext.data.dataset import read_dataset
 from doof_ext.data.recipe import generate
-from doof_ext.replay import TensorReplayBuffer
+from doof_ext.errors import Interrupted
+from doof_ext.learning.factory import build_dynamics
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 
 TASK = "hopper-random-v2"
@@ -46,8 +53,20 @@ def run_command(*argv, cwd=ROOT):
 def smoke(_own_data_folder, tmp_path_factory):
     """One smoke run on hopper-medium-v2, W&B offline as a user without a key has it: process, run_dir, summary."""
     logdir = tmp_path_factory.mktemp("log")
-    done = run_command("--task", "hopper-medium-v2", "--preset", "smoke", "--logdir", logdir, "--source", "recipe",
-                       "--wandb", "offline", "--seed", 3)  # fmt: skip
+    done = run_command(
+        "--task",
+        "hopper-medium-v2",
+        "--preset",
+        "smoke",
+        "--logdir",
+        logdir,
+        "--source",
+        "recipe",
+        "--wandb",
+        "offline",
+        "--seed",
+        3,
+    )
     assert done.returncode == 0, done.stderr
     (run_dir,) = logdir.glob("hopper-medium-v2/doof*/seed_3&timestamp_*")
     return done, run_dir, json.loads((run_dir / "result" / "summary.json").read_text())
@@ -80,12 +99,28 @@ def tiny():
     """A factory of resolved configs with tiny networks and budgets; keyword arguments override."""
 
     def make(**overrides):
-        settings = dict(
-            task=TASK, preset="smoke", hidden_dims=(16, 16), dynamics_hidden_dims=(16, 16),
-            dynamics_weight_decay=(1e-5, 1e-5, 1e-5), n_ensemble=3, n_elites=2, rollout_batch_size=40,
-            rollout_length=2, step_per_epoch=4, rollout_freq=2, eval_episodes=1, online_steps=50,
-            uncertainty_buffer_size=100, finetune_dynamics_steps=3, distance_samples=20, wandb="off",
-        ) | overrides  # fmt: skip
+        settings = (
+            dict(
+                task=TASK,
+                preset="smoke",
+                hidden_dims=(16, 16),
+                dynamics_hidden_dims=(16, 16),
+                dynamics_weight_decay=(1e-5, 1e-5, 1e-5),
+                n_ensemble=3,
+                n_elites=2,
+                rollout_batch_size=40,
+                rollout_length=2,
+                step_per_epoch=4,
+                rollout_freq=2,
+                eval_episodes=1,
+                online_steps=50,
+                uncertainty_buffer_size=100,
+                finetune_dynamics_steps=3,
+                distance_samples=20,
+                wandb="off",
+            )
+            | overrides
+        )
         return resolve(Config(**settings), set(settings))
 
     return make
@@ -140,3 +175,66 @@ class MemoryLogger:
 @pytest.fixture
 def logger():
     return MemoryLogger()
+
+
+@pytest.fixture
+def settings(tiny, tmp_path):
+    """A factory of tiny runs' settings, each in the test's log directory."""
+
+    def make(**overrides):
+        return tiny(**dict(source="recipe", dataset_steps=400, logdir=str(tmp_path), checkpoint_every=1) | overrides)
+
+    return make
+
+
+def resumed(directory, **overrides):
+    """The settings by which a run is resumed."""
+    return config_from({"resume": str(directory), **overrides})
+
+
+def final_weights(directory):
+    """The networks that a run ends with."""
+    return {
+        path: torch.load(Path(directory) / "model" / path, weights_only=True) for path in ("policy.pth", "dynamics.pth")
+    }
+
+
+def assert_same_run(directory, other):
+    """The same networks and online steps, bit for bit."""
+    for path, state in final_weights(directory).items():
+        for name, tensor in final_weights(other)[path].items():
+            assert torch.equal(tensor, state[name]), (path, name)
+    one, two = (read_dataset(Path(run) / "result" / "online_buffer.hdf5") for run in (directory, other))
+    assert one.sha256() == two.sha256()
+
+
+def wrap_stage(monkeypatch, name, wrapper):
+    """Has Algorithm 1 call ``wrapper(stage)`` in place of a stage."""
+    stage = getattr(doof, name)
+    monkeypatch.setattr(doof, name, functools.wraps(stage)(wrapper(stage)))
+
+
+@pytest.fixture
+def interrupted(settings, monkeypatch):
+    """The directory of a run that was stopped in stage 2."""
+
+    def stopped(explore):
+        def wrapper(ctx, *inputs):
+            ctx.state._signals.received = signal.SIGTERM
+            return explore(ctx, *inputs)
+
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        wrap_stage(patch, "explore", stopped)
+        with pytest.raises(Interrupted) as caught:
+            pipeline.run(settings())
+    return Path(caught.value.run_directory)
+
+
+def damaged(whole, damage, rng):
+    """A file's bytes, truncated or with one bit flipped."""
+    place = rng.randrange(len(whole))
+    if damage == "truncated":
+        return whole[:place]
+    return whole[:place] + bytes([whole[place] ^ (1 << rng.randrange(8))]) + whole[place + 1 :]

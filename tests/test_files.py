@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from doof_ext.build import build_policy
 from doof_ext.errors import UserError
+from doof_ext.experiment.artifacts import save_dynamics
 from doof_ext.files import load_state, read_json, save_tensors, write_json
-from doof_ext.run_dir import save_dynamics
+from doof_ext.learning.factory import build_policy
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):

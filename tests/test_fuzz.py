@@ -10,18 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from doof_ext.checkpoint import CheckpointStore
-from doof_ext.config import Config, config_of, given_flags, parse_args
+from doof_ext.checkpointing.store import CheckpointStore
+from doof_ext.config import Config, config_from, given_flags, parse_args
 from doof_ext.data.dataset import read_dataset
 from doof_ext.errors import UserError
+from doof_ext.experiment.run_directory import create_run_directory
 from doof_ext.files import read_json
-from doof_ext.run_dir import create_run_dir
 from doof_ext.tasks import TaskSpec, get_spec, name_of_env, register
 
 THOUSAND = settings(
-    max_examples=1000, deadline=None, derandomize=True,
+    max_examples=1000,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
+)
 
 
 def _one_line(function, *arguments):
@@ -67,16 +69,33 @@ def test_hdf5_files_with_bytes_changed(tmp_path, changes, cut):
 arrays = st.one_of(
     st.sampled_from([(), (0,), (5,), (5, 1), (5, 3), (5, 11), (2, 11), (5, 11, 2)]).flatmap(
         lambda shape: st.sampled_from(["f4", "f8", "i8", "?", "S3", "u1"]).map(
-            lambda kind: np.zeros(shape, kind) if kind == "S3" else np.ones(shape, kind))
+            lambda kind: np.zeros(shape, kind) if kind == "S3" else np.ones(shape, kind)
+        )
     ),
-    st.just("group"), st.just(np.array([np.nan] * 5)), st.just("a string"),
-)  # fmt: skip
+    st.just("group"),
+    st.just(np.array([np.nan] * 5)),
+    st.just("a string"),
+)
 
 
 @THOUSAND
-@given(st.dictionaries(st.sampled_from(
-    ["observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "infos/qpos", "metadata/task"]
-), arrays))  # fmt: skip
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "observations",
+                "actions",
+                "next_observations",
+                "rewards",
+                "terminals",
+                "timeouts",
+                "infos/qpos",
+                "metadata/task",
+            ]
+        ),
+        arrays,
+    )
+)
 def test_hdf5_files_of_strange_content(tmp_path, content):
     path = tmp_path / "d.hdf5"
     with h5py.File(path, "w") as file:
@@ -90,33 +109,40 @@ def test_hdf5_files_of_strange_content(tmp_path, content):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8,
-)  # fmt: skip
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
 names = [name for name in Config.__dataclass_fields__]
 
 
 @THOUSAND
-@given(st.one_of(
-    st.binary(max_size=60),
-    json_values.map(lambda value: json.dumps(value).encode()),
-    st.dictionaries(st.sampled_from(names), json_values).map(
-        lambda changes: json.dumps(Config().__dict__ | changes).encode()),
-))  # fmt: skip
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        json_values.map(lambda value: json.dumps(value).encode()),
+        st.dictionaries(st.sampled_from(names), json_values).map(
+            lambda changes: json.dumps(Config().__dict__ | changes).encode()
+        ),
+    )
+)
 def test_recorded_settings_of_strange_content(tmp_path, content):
     (tmp_path / "record").mkdir(exist_ok=True)
     (tmp_path / "record" / "hyper_param.json").write_bytes(content)
-    _one_line(config_of, {"resume": str(tmp_path)})
+    _one_line(config_from, {"resume": str(tmp_path)})
     _one_line(read_json, tmp_path / "record" / "hyper_param.json")
 
 
 @THOUSAND
-@given(st.one_of(
-    st.binary(max_size=60),
-    json_values.map(lambda value: json.dumps(value).encode()),
-    json_values.map(lambda value: json.dumps({"content": value, "sha256": "0"}).encode()),
-    st.dictionaries(st.sampled_from(["content", "sha256", "format", "tree"]), json_values).map(
-        lambda value: json.dumps(value).encode()),
-))  # fmt: skip
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        json_values.map(lambda value: json.dumps(value).encode()),
+        json_values.map(lambda value: json.dumps({"content": value, "sha256": "0"}).encode()),
+        st.dictionaries(st.sampled_from(["content", "sha256", "format", "tree"]), json_values).map(
+            lambda value: json.dumps(value).encode()
+        ),
+    )
+)
 def test_checkpoint_manifests_of_strange_content(tmp_path, content):
     folder = tmp_path / "state-000001"
     folder.mkdir(exist_ok=True)
@@ -127,10 +153,33 @@ def test_checkpoint_manifests_of_strange_content(tmp_path, content):
 
 words = st.one_of(
     st.sampled_from([f"--{name.replace('_', '-')}" for name in names]),
-    st.sampled_from(["1", "-1", "0.5", "inf", "nan", "1e400", "smoke", "recipe", "../../x", "/etc/passwd", "a\nb", "",
-                     "hopper-medium-v2", "hdf5:", "hdf5:/dev/null", "minari:../x", "never", "\x00", "-", "--", "true"]),
+    st.sampled_from(
+        [
+            "1",
+            "-1",
+            "0.5",
+            "inf",
+            "nan",
+            "1e400",
+            "smoke",
+            "recipe",
+            "../../x",
+            "/etc/passwd",
+            "a\nb",
+            "",
+            "hopper-medium-v2",
+            "hdf5:",
+            "hdf5:/dev/null",
+            "minari:../x",
+            "never",
+            "\x00",
+            "-",
+            "--",
+            "true",
+        ]
+    ),
     st.text(max_size=6),
-)  # fmt: skip
+)
 
 
 @THOUSAND
@@ -153,7 +202,7 @@ def test_a_run_directory_is_inside_the_log_directory_whatever_the_task_is_called
     for task in (name, name_of_env(name)):
         spec = _one_line(register, TaskSpec(task, "Pendulum-v1", "never"))
         if spec is not None:
-            made = create_run_dir(Config(task=spec.name, uncertainty="aleatoric", logdir=str(log)))
+            made = create_run_directory(Config(task=spec.name, uncertainty="aleatoric", logdir=str(log)))
             assert os.path.realpath(made).startswith(f"{os.path.realpath(log)}{os.sep}")
             assert len(os.path.relpath(made, log).split(os.sep)) == 3
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from doof_ext.errors import UserError
 
-__all__ = ["LoadedDataset", "check_source", "labelled", "load"]
+__all__ = ["LoadedDataset", "check_source", "load", "with_provenance"]
 
 
 @dataclass
@@ -37,11 +37,11 @@ def load(source: str, spec, steps: int | None = None, seed: int = 0, download: b
     check_source(source)
     kind, _, name = source.partition(":")
     if kind == "hdf5":
-        return labelled(read_dataset(name, spec), "hdf5", os.path.basename(name))
+        return with_provenance(read_dataset(name, spec), "hdf5", os.path.basename(name))
     if kind == "minari":
         from doof_ext.data.minari_source import read_minari
 
-        return labelled(dataset_from_columns(f"minari:{name}", *read_minari(name), spec), "minari", name)
+        return with_provenance(dataset_from_columns(f"minari:{name}", *read_minari(name), spec), "minari", name)
     if source in ("auto", "d4rl"):
         found = _from_d4rl(spec, download)
         if found is not None:
@@ -50,7 +50,7 @@ def load(source: str, spec, steps: int | None = None, seed: int = 0, download: b
 
     if source == "d4rl" or not has_recipe(spec):
         raise UserError(_where_from(spec))
-    return labelled(load_recipe(spec, steps, seed), "recipe", spec.name)
+    return with_provenance(load_recipe(spec, steps, seed), "recipe", spec.name)
 
 
 def _from_d4rl(spec, download):
@@ -63,11 +63,13 @@ def _from_d4rl(spec, download):
     if path is None and download:
         path = d4rl_files.download(spec)
     if path is not None:
-        return labelled(read_dataset(path, spec), "d4rl", os.path.basename(path))
+        return with_provenance(read_dataset(path, spec), "d4rl", os.path.basename(path))
     columns = read_d4rl_package(spec.name) if d4rl_files.url(spec) else None
     if columns is None:
         return None
-    return labelled(dataset_from_columns(f"d4rl:{spec.name}", columns, spec=spec), "d4rl", f"package:{spec.name}")
+    return with_provenance(
+        dataset_from_columns(f"d4rl:{spec.name}", columns, spec=spec), "d4rl", f"package:{spec.name}"
+    )
 
 
 def _where_from(spec):
@@ -85,7 +87,7 @@ def _where_from(spec):
     )
 
 
-def labelled(dataset, source, name):
+def with_provenance(dataset, source, name):
     """A recipe's file stays a recipe, by whatever way it comes."""
     if len(dataset) < 2:
         raise UserError(f"{name}: one transition only; a dynamics model needs rows to learn from and rows held out")

@@ -163,9 +163,11 @@ def dataset_from_columns(label, columns, metadata=None, spec=None) -> Dataset:
         columns["timeouts"] = episodes.infer_timeouts(columns)
     return Dataset(
         **{name: np.ascontiguousarray(columns[name], dtype=np.float32) for name in _FLOATS},
-        terminals=columns["terminals"], timeouts=columns["timeouts"] & ~columns["terminals"],
-        states={name: columns[f"infos/{name}"] for name in STATES if f"infos/{name}" in columns}, metadata=metadata,
-    )  # fmt: skip
+        terminals=columns["terminals"],
+        timeouts=columns["timeouts"] & ~columns["terminals"],
+        states={name: columns[f"infos/{name}"] for name in STATES if f"infos/{name}" in columns},
+        metadata=metadata,
+    )
 
 
 def _metadata_of(columns):

@@ -66,9 +66,11 @@ class OnlineJournal:
         floats = [columns[name].astype(np.float32) for name in _STEP[:4]]
         cut = np.append(columns["starts"][1:], True)  # the last of its episode, whatever ended it
         return Dataset(
-            *floats, columns["terminals"], cut & ~columns["terminals"],
+            *floats,
+            columns["terminals"],
+            cut & ~columns["terminals"],
             states={name: columns[name] for name in STATES if name in columns},
-        )  # fmt: skip
+        )
 
     def _open(self):
         if self._file is None:

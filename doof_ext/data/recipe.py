@@ -76,9 +76,13 @@ def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None
     """Records ``steps`` steps of the recipe's behaviours, on all cores."""
     policies = behaviours(spec, seed)
     metadata = {
-        "recipe": spec.name, "task": spec.name, "physics": "d4rl", "seed": seed, "recipe_version": VERSION,
+        "recipe": spec.name,
+        "task": spec.name,
+        "physics": "d4rl",
+        "seed": seed,
+        "recipe_version": VERSION,
         "behaviour": " + ".join(dict.fromkeys(str(policy.metadata["behaviour"]) for policy in policies)),
-    }  # fmt: skip
+    }
     return _record(spec, policies, steps, seed, processes, metadata)
 
 
@@ -87,9 +91,13 @@ def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None 
     env = make_env(spec)
     behaviour = UniformBehaviour(env.action_space.low, env.action_space.high)
     metadata = {
-        "recipe": f"{spec.name} with uniform random actions", "task": spec.name, "physics": env.physics, "seed": seed,
-        "behaviour": str(behaviour.metadata["behaviour"]), "recipe_version": VERSION,
-    }  # fmt: skip
+        "recipe": f"{spec.name} with uniform random actions",
+        "task": spec.name,
+        "physics": env.physics,
+        "seed": seed,
+        "behaviour": str(behaviour.metadata["behaviour"]),
+        "recipe_version": VERSION,
+    }
     env.close()
     return _record(spec, [behaviour], steps, seed, processes, metadata)
 

@@ -65,7 +65,7 @@ if NAME == "embedded":
         StandardScaler,
         TanhDiagGaussian,
         make_log_dirs,
-    )  # fmt: skip
+    )
 
     VERSION = "0.1.0"
 else:
@@ -83,8 +83,25 @@ else:
     VERSION = version("offlinerlkit")
 
 __all__ = [
-    "MLP", "NAME", "VERSION", "ActorProb", "BaseDynamics", "BasePolicy", "Critic", "EnsembleDynamics",
-    "EnsembleDynamicsModel", "EnsembleLinear", "Logger", "MBPolicyTrainer", "MOBILEPolicy", "MOPOPolicy",
-    "ReplayBuffer", "SACPolicy", "StandardScaler", "TanhDiagGaussian", "get_termination_fn", "make_log_dirs",
+    "MLP",
+    "NAME",
+    "VERSION",
+    "ActorProb",
+    "BaseDynamics",
+    "BasePolicy",
+    "Critic",
+    "EnsembleDynamics",
+    "EnsembleDynamicsModel",
+    "EnsembleLinear",
+    "Logger",
+    "MBPolicyTrainer",
+    "MOBILEPolicy",
+    "MOPOPolicy",
+    "ReplayBuffer",
+    "SACPolicy",
+    "StandardScaler",
+    "TanhDiagGaussian",
+    "get_termination_fn",
+    "make_log_dirs",
     "qlearning_dataset",
-]  # fmt: skip
+]

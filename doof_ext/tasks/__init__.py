@@ -4,8 +4,15 @@ from doof_ext.errors import UserError
 from doof_ext.tasks.specs import TaskSpec, get_spec, name_of_env, register, spec_of_env, task_names, termination_rule
 
 __all__ = [
-    "TaskSpec", "get_spec", "make_env", "name_of_env", "register", "spec_of_env", "task_names", "termination_rule",
-]  # fmt: skip
+    "TaskSpec",
+    "get_spec",
+    "make_env",
+    "name_of_env",
+    "register",
+    "spec_of_env",
+    "task_names",
+    "termination_rule",
+]
 
 _LOCOMOTION = ("hopper", "halfcheetah", "walker2d")
 

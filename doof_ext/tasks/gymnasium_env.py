@@ -29,8 +29,10 @@ class GymnasiumTaskEnv:
         self.action_space = self._env.action_space
         self.spec = complete(spec, self.observation_space, self.action_space)
         if spec.max_episode_steps is None and getattr(self._env.spec, "max_episode_steps", None) is None:
-            raise UserError(f"{spec.name}: its episodes have no time limit; give max_episode_steps "
-                            "(--max-episode-steps), else one may never end")  # fmt: skip
+            raise UserError(
+                f"{spec.name}: its episodes have no time limit; give max_episode_steps "
+                "(--max-episode-steps), else one may never end"
+            )
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -58,7 +60,7 @@ class GymnasiumTaskEnv:
         """What :meth:`restore` takes to go on from here to the bit; empty where that is impossible."""
         return {}
 
-    def worlds(self, count: int) -> list:
+    def parallel_envs(self, count: int) -> list:
         """Environments for ``count`` episodes side by side; this one alone, where it may be the only one there is."""
         return [self]
 
@@ -99,10 +101,12 @@ def complete(spec, observation_space, action_space) -> TaskSpec:
             f"{spec.name}: actions are {action_space}; DOOF needs finite bounds, see gymnasium.wrappers.RescaleAction"
         )
     return dataclasses.replace(
-        spec, obs_dim=observation_space.shape[0], action_dim=action_space.shape[0],
+        spec,
+        obs_dim=observation_space.shape[0],
+        action_dim=action_space.shape[0],
         action_low=_within(action_space, action_space.low, np.inf),
         action_high=_within(action_space, action_space.high, -np.inf),
-    )  # fmt: skip
+    )
 
 
 def _within(space, bounds, inward):

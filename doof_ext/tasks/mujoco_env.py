@@ -21,7 +21,7 @@ class MujocoTaskEnv(GymnasiumTaskEnv):
         self._twins = []
         self._simulator = None  # a second world for simulate(), so that a running episode is never disturbed
 
-    def worlds(self, count):
+    def parallel_envs(self, count):
         """Simulators for ``count`` episodes side by side, this one first."""
         while len(self._twins) < count - 1:
             self._twins.append(self._twin())

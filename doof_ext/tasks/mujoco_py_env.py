@@ -87,8 +87,8 @@ class MujocoPyTaskEnv:
             rows.append(simulator._get_obs())
         return np.stack(rows)
 
-    def worlds(self, count):
-        """As ``GymnasiumTaskEnv.worlds``: this one alone."""
+    def parallel_envs(self, count):
+        """As ``GymnasiumTaskEnv.parallel_envs``: this one alone."""
         return [self]
 
     def get_normalized_score(self, episode_return):

@@ -56,22 +56,45 @@ class TaskSpec:
 
 
 _HOPPER = dict(
-    domain="hopper", env_id="Hopper-v4", obs_dim=11, action_dim=3, max_episode_steps=1000,
-    ref_min_score=-20.272305, ref_max_score=3234.3,
-)  # fmt: skip
+    domain="hopper",
+    env_id="Hopper-v4",
+    obs_dim=11,
+    action_dim=3,
+    max_episode_steps=1000,
+    ref_min_score=-20.272305,
+    ref_max_score=3234.3,
+)
 _HALFCHEETAH = dict(
-    domain="halfcheetah", env_id="HalfCheetah-v4", obs_dim=17, action_dim=6, max_episode_steps=1000,
-    ref_min_score=-280.178953, ref_max_score=12135.0,
-)  # fmt: skip
+    domain="halfcheetah",
+    env_id="HalfCheetah-v4",
+    obs_dim=17,
+    action_dim=6,
+    max_episode_steps=1000,
+    ref_min_score=-280.178953,
+    ref_max_score=12135.0,
+)
 _WALKER2D = dict(
-    domain="walker2d", env_id="Walker2d-v4", obs_dim=17, action_dim=6, max_episode_steps=1000,
-    ref_min_score=1.629008, ref_max_score=4592.3,
-)  # fmt: skip
+    domain="walker2d",
+    env_id="Walker2d-v4",
+    obs_dim=17,
+    action_dim=6,
+    max_episode_steps=1000,
+    ref_min_score=1.629008,
+    ref_max_score=4592.3,
+)
 _PEN = dict(
-    domain="pen", env_id="AdroitHandPen-v1", obs_dim=45, action_dim=24, max_episode_steps=100,
-    ref_min_score=96.262799, ref_max_score=3076.8331017826877,
-    actor_lr=3e-5, dynamics_lr=3e-4, hidden_dims=(256, 256, 256), dynamics_hidden_dims=(400, 400, 400, 400),
-)  # fmt: skip
+    domain="pen",
+    env_id="AdroitHandPen-v1",
+    obs_dim=45,
+    action_dim=24,
+    max_episode_steps=100,
+    ref_min_score=96.262799,
+    ref_max_score=3076.8331017826877,
+    actor_lr=3e-5,
+    dynamics_lr=3e-4,
+    hidden_dims=(256, 256, 256),
+    dynamics_hidden_dims=(400, 400, 400, 400),
+)
 
 _DOMAINS = ("hopper", "halfcheetah", "walker2d", "pen")
 _SPECS: dict[str, TaskSpec] = {}
@@ -80,9 +103,14 @@ _SPECS: dict[str, TaskSpec] = {}
 def _add(paper_name, quality, version, rollout_length, penalty_coef, dataset_steps, domain):
     name = f"{domain['domain']}-{quality}-{version}"
     _SPECS[name] = TaskSpec(
-        name=name, paper_name=paper_name, quality=quality, rollout_length=rollout_length,
-        penalty_coef=penalty_coef, dataset_steps=dataset_steps, **domain,
-    )  # fmt: skip
+        name=name,
+        paper_name=paper_name,
+        quality=quality,
+        rollout_length=rollout_length,
+        penalty_coef=penalty_coef,
+        dataset_steps=dataset_steps,
+        **domain,
+    )
 
 
 # Table 5: rollout length and lambda_off of each task.

@@ -13,14 +13,14 @@ import tempfile
 
 import numpy as np
 
-from doof_ext.acting import start_episode, take_step
 from doof_ext.files import publish
+from doof_ext.tasks.interaction import reset_env, step_env
 
 _BACKENDS = ("egl", "osmesa", "glfw")
 _SIZE = 240, 320  # rows, columns
 
 
-def film(env, policy, path, steps=250) -> str:
+def record_video(env, policy, path, steps=250) -> str:
     """Saves an MP4 of one episode, at most ``steps`` steps, of the policy's mean actions.
 
     Returns: "" where it was saved, else the reason why not, in a line.
@@ -28,9 +28,9 @@ def film(env, policy, path, steps=250) -> str:
     if not (env.has_oracle and env.state()):
         return f"{env.spec.name} has no MuJoCo world to draw"
     env.seed(0)
-    obs, states = start_episode(env), [env.state()]
+    obs, states = reset_env(env), [env.state()]
     for _ in range(steps):
-        obs, _, done, _ = take_step(env, policy.select_action(np.asarray(obs).reshape(1, -1), deterministic=True)[0])
+        obs, _, done, _ = step_env(env, policy.select_action(np.asarray(obs).reshape(1, -1), deterministic=True)[0])
         states.append(env.state())
         if done:
             break

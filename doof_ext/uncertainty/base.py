@@ -1,10 +1,18 @@
 """The seam between DOOF's stages and an uncertainty estimator."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from doof_ext.errors import UserError
+from doof_ext.uncertainty.settings import EstimatorSettings
+
+if TYPE_CHECKING:
+    from doof_ext.learning.dynamics import DOOFDynamics
 
 
 @dataclass
@@ -15,16 +23,16 @@ class EnsemblePrediction:
     std: torch.Tensor
     elites: torch.Tensor  # indices of the members that the model's steps are drawn from
 
-    def sample_next_obs(self, num_samples):
+    def sample_next_obs(self, num_samples: int) -> torch.Tensor:
         """Draws of each elite's next observation: [num_samples, elites, B, O]."""
         mean, std = self.mean[self.elites], self.std[self.elites]
         return torch.stack([(mean + torch.randn_like(std) * std)[..., :-1] for _ in range(num_samples)])
 
 
 class UncertaintyEstimator:
-    """u(s, a) ≥ 0. A subclass says what it ``needs`` and gives :meth:`u`; all else has a default.
+    """u(s, a) ≥ 0. A subclass says what it ``needs`` and implements :meth:`u`; all else has a default.
 
-    ``needs`` names what :meth:`u` gets beside the pair: "prediction", an :class:`EnsemblePrediction`; "policy", a
+    ``needs`` names what :meth:`u` receives beside the pair: "prediction", an :class:`EnsemblePrediction`; "policy", a
     policy with ``actforward(obs)`` and ``target_q(obs, actions)``.
     """
 
@@ -33,37 +41,64 @@ class UncertaintyEstimator:
     _checked = False
 
     @classmethod
-    def from_config(cls, config):
-        """An estimator with a run's settings (:class:`doof_ext.config.Config`)."""
+    def from_config(cls, config: EstimatorSettings) -> UncertaintyEstimator:
+        """An estimator with a run's settings."""
         return cls()
 
-    def u(self, observations, actions, **needed):
-        """u [B, 1] of observations [B, O], actions [B, A]; ``needed`` has what ``needs`` names, and no more."""
+    def u(self, observations: torch.Tensor, actions: torch.Tensor, **needed: Any) -> torch.Tensor:
+        """The uncertainty of B pairs.
+
+        Args:
+            observations: [B, O].
+            actions: [B, A].
+            needed: What ``needs`` names, and no more.
+
+        Returns:
+            u [B, 1].
+        """
         raise NotImplementedError
 
-    def fit(self, observations, actions):
+    def fit(self, observations: torch.Tensor, actions: torch.Tensor) -> None:
         """Learns from [N, O], [N, A]: from D after stage 1's dynamics training, from D ∪ D_on after stage 4."""
 
-    def refit(self, observations, actions):
+    def refit(self, observations: torch.Tensor, actions: torch.Tensor) -> None:
         """:meth:`fit`; the next answer is checked as the first one was."""
         self.fit(observations, actions)
         self._checked = False
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, torch.Tensor]:
         """Tensors by name: what :meth:`fit` learned, saved with the run."""
         return {}
 
-    def load_state_dict(self, state):
-        """Takes what :meth:`state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Restores what :meth:`state_dict` returned."""
 
     @torch.no_grad()
-    def __call__(self, observations, actions, dynamics, policy=None, prediction=None):
-        """u [B, 1], of a ``prediction`` for these pairs where there is one already; the first answer is checked.
+    def __call__(
+        self,
+        observations: torch.Tensor,
+        actions: torch.Tensor,
+        dynamics: DOOFDynamics,
+        policy: Any = None,
+        prediction: EnsemblePrediction | None = None,
+    ) -> torch.Tensor:
+        """The uncertainty of B pairs; the first answer is checked.
 
-        Raises: UserError where the estimator needs critics and there are none, or answers with the wrong shape, with
-        what is not finite, or with what is negative.
+        Args:
+            observations: [B, O].
+            actions: [B, A].
+            dynamics: The ensemble, to predict with where the estimator needs it.
+            policy: The policy, for an estimator that needs its target critics.
+            prediction: The ensemble's prediction for these pairs, where there is one already.
+
+        Returns:
+            u [B, 1].
+
+        Raises:
+            UserError: The estimator needs critics and there are none, or its answer has the wrong shape, is not finite
+                or is negative.
         """
-        needed = {}
+        needed: dict[str, Any] = {}
         if "prediction" in self.needs:
             needed["prediction"] = dynamics.predict(observations, actions) if prediction is None else prediction
         if "policy" in self.needs:
@@ -76,8 +111,8 @@ class UncertaintyEstimator:
             self._checked = True
         return u
 
-    def _check(self, u, rows):
-        def refuse(what):
+    def _check(self, u: torch.Tensor, rows: int) -> None:
+        def refuse(what: str) -> NoReturn:
             raise UserError(f"uncertainty {self.name!r} gives {what}; u must be a finite, non-negative [B, 1]")
 
         if not isinstance(u, torch.Tensor) or u.shape != (rows, 1):

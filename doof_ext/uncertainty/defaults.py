@@ -1,12 +1,19 @@
 """Rollout length and λ_off for each (algorithm, estimator, task), and where they come from."""
 
 _MOBILE = {  # the suggestions in the kit's run_mobile.py (commit e3ce697): rollout length, penalty coefficient
-    "halfcheetah-random-v2": (5, 0.5), "hopper-random-v2": (5, 5.0), "walker2d-random-v2": (5, 2.0),
-    "halfcheetah-medium-v2": (5, 0.5), "hopper-medium-v2": (5, 1.5), "walker2d-medium-v2": (5, 0.5),
-    "halfcheetah-medium-replay-v2": (5, 0.1), "hopper-medium-replay-v2": (5, 0.1),
-    "walker2d-medium-replay-v2": (1, 0.5), "halfcheetah-medium-expert-v2": (5, 2.0),
-    "hopper-medium-expert-v2": (5, 1.5), "walker2d-medium-expert-v2": (1, 1.5),
-}  # fmt: skip
+    "halfcheetah-random-v2": (5, 0.5),
+    "hopper-random-v2": (5, 5.0),
+    "walker2d-random-v2": (5, 2.0),
+    "halfcheetah-medium-v2": (5, 0.5),
+    "hopper-medium-v2": (5, 1.5),
+    "walker2d-medium-v2": (5, 0.5),
+    "halfcheetah-medium-replay-v2": (5, 0.1),
+    "hopper-medium-replay-v2": (5, 0.1),
+    "walker2d-medium-replay-v2": (1, 0.5),
+    "halfcheetah-medium-expert-v2": (5, 2.0),
+    "hopper-medium-expert-v2": (5, 1.5),
+    "walker2d-medium-expert-v2": (1, 1.5),
+}
 _RUN_MOBILE = (1, 1.5)  # its flags' defaults
 _COUNT_MORL = (5, 1.0)  # flags' defaults of oh-lab/Count-MORL's train.py (commit b79f15e); it names no task's own
 

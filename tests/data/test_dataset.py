@@ -107,7 +107,7 @@ def test_a_missing_file_is_refused(tmp_path):
         (lambda c: c.update(rewards=c["rewards"].astype("S4")), "not numbers"),
         (lambda c: c.update({k: v[:0] for k, v in c.items()}), "no transitions"),
     ],
-)  # fmt: skip
+)
 def test_unusable_columns_are_refused_by_name(dataset, change, message):
     columns = _columns(dataset)
     change(columns)

@@ -34,8 +34,16 @@ def written_out(recording):
     for observations, actions, rewards, terminal in recording:
         for step in range(len(actions)):
             last = step == len(actions) - 1
-            rows.append((observations[step], actions[step], observations[step + 1], rewards[step],
-                         last and terminal, last and not terminal))  # fmt: skip
+            rows.append(
+                (
+                    observations[step],
+                    actions[step],
+                    observations[step + 1],
+                    rewards[step],
+                    last and terminal,
+                    last and not terminal,
+                )
+            )
     return Dataset(*(np.array(column) for column in zip(*rows, strict=True)))
 
 

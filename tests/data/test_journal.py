@@ -5,19 +5,24 @@ import random
 import numpy as np
 import pytest
 
+from doof_ext.algorithm.collect import OnlineCollector
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.errors import EnvironmentFailedError, UserError
-from doof_ext.stages.collect import OnlineCollector
 
 STEPS = 12
 
 
 def _row(step):
     return dict(
-        observations=np.arange(3.0) + step, actions=np.full(2, step / 10, np.float32),
-        next_observations=np.arange(3.0) + step + 1, rewards=np.float64(step), terminals=step == 4,
-        truncated=step == 8, starts=step in (0, 5, 9), qpos=np.full(2, step * np.pi),
-    )  # fmt: skip
+        observations=np.arange(3.0) + step,
+        actions=np.full(2, step / 10, np.float32),
+        next_observations=np.arange(3.0) + step + 1,
+        rewards=np.float64(step),
+        terminals=step == 4,
+        truncated=step == 8,
+        starts=step in (0, 5, 9),
+        qpos=np.full(2, step * np.pi),
+    )
 
 
 @pytest.fixture

@@ -24,16 +24,22 @@ def test_minari_keeps_every_transition_terminal_and_timeout(tmp_path_factory, re
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
         buffers = [
             EpisodeBuffer(
-                id=index, observations=list(observations), actions=list(actions), rewards=list(rewards),
+                id=index,
+                observations=list(observations),
+                actions=list(actions),
+                rewards=list(rewards),
                 terminations=[False] * (len(actions) - 1) + [terminal],
                 truncations=[False] * (len(actions) - 1) + [not terminal],
             )
             for index, (observations, actions, rewards, terminal) in enumerate(recording)
-        ]  # fmt: skip
+        ]
         minari.create_dataset_from_buffers(
-            "doof/test-v0", buffers, observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (2,)),
-            action_space=gymnasium.spaces.Box(-1, 1, (1,)), description="random numbers",
-        )  # fmt: skip
+            "doof/test-v0",
+            buffers,
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, (2,)),
+            action_space=gymnasium.spaces.Box(-1, 1, (1,)),
+            description="random numbers",
+        )
         columns, metadata = read_minari("doof/test-v0")
     assert_same(dataset_from_columns("minari", columns, metadata), written_out(recording))
     assert metadata == {"minari": "doof/test-v0"}
@@ -52,12 +58,15 @@ def test_minari_is_a_source(tmp_path, monkeypatch, dataset):
     starts, stops = episodes.bounds(dataset)
     buffers = [
         EpisodeBuffer(
-            id=i, observations=[*dataset.observations[a:b], dataset.next_observations[b - 1]],
-            actions=list(dataset.actions[a:b]), rewards=list(dataset.rewards[a:b]),
-            terminations=list(dataset.terminals[a:b]), truncations=list(dataset.timeouts[a:b]),
+            id=i,
+            observations=[*dataset.observations[a:b], dataset.next_observations[b - 1]],
+            actions=list(dataset.actions[a:b]),
+            rewards=list(dataset.rewards[a:b]),
+            terminations=list(dataset.terminals[a:b]),
+            truncations=list(dataset.timeouts[a:b]),
         )
         for i, (a, b) in enumerate(zip(starts, stops, strict=True))
-    ]  # fmt: skip
+    ]
     minari.create_dataset_from_buffers("mujoco/hopper/test-v0", buffers, env="Hopper-v5", description="as recorded")
     loaded = data.load("minari:mujoco/hopper/test-v0", get_spec("hopper-random-v2"))
     assert (loaded.source, loaded.id) == ("minari", "mujoco/hopper/test-v0")
@@ -75,8 +84,13 @@ def test_a_damaged_or_odd_minari_dataset_is_one_line(tmp_path, monkeypatch):
     spaces = {"odd/discrete-v0": gymnasium.spaces.Discrete(2), "odd/cut-v0": box}
     for name, space in spaces.items():
         actions = [0, 1] if name == "odd/discrete-v0" else [np.zeros(2, np.float32)] * 2
-        minari.create_dataset_from_buffers(name, [EpisodeBuffer(**episode, actions=actions)], observation_space=box,
-                                           action_space=space, description="odd")  # fmt: skip
+        minari.create_dataset_from_buffers(
+            name,
+            [EpisodeBuffer(**episode, actions=actions)],
+            observation_space=box,
+            action_space=space,
+            description="odd",
+        )
     with pytest.raises(UserError, match="its actions are Discrete"):
         read_minari("odd/discrete-v0")
     (path,) = (tmp_path / "odd" / "cut-v0").rglob("*.hdf5")

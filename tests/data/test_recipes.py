@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from doof_ext.analysis.world import transition_error
 from doof_ext.data import episodes
 from doof_ext.data.behaviour import Behaviour, UniformBehaviour
 from doof_ext.data.dataset import read_dataset, write_dataset
 from doof_ext.data.recipe import behaviours, generate, record_uniform
+from doof_ext.evaluation.consistency import transition_error
 from doof_ext.tasks import get_spec, make_env
 
 DOMAINS = ("hopper", "halfcheetah", "walker2d")

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from doof_ext import kit
-from doof_ext.build import build_dynamics, build_policy
-from doof_ext.dynamics import DOOFDynamics
 from doof_ext.kit.embedded.load_dataset import qlearning_dataset
-from doof_ext.namespaces import OFFERED
-from doof_ext.policy import DOOFMobilePolicy, DOOFPolicy
-from doof_ext.replay import TensorReplayBuffer
-from doof_ext.trainer import ExplorationTrainer, PolicyFinetuneTrainer
+from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.factory import build_dynamics, build_policy
+from doof_ext.learning.policy import DOOFMobilePolicy, DOOFPolicy
+from doof_ext.learning.policy_trainer import ExplorationTrainer, PolicyFinetuneTrainer
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.plugin.namespaces import OFFERED
 from doof_ext.uncertainty import make_estimator
 
 ROOT = Path(__file__).parents[2]
@@ -31,11 +31,15 @@ needs_kit = pytest.mark.skipif(kit.NAME != "offlinerlkit", reason="OfflineRL-Kit
 @pytest.mark.parametrize(
     ("ours", "kits"),
     [
-        (DOOFPolicy, kit.MOPOPolicy), (DOOFPolicy, kit.SACPolicy), (DOOFMobilePolicy, kit.MOBILEPolicy),
-        (DOOFDynamics, kit.EnsembleDynamics), (TensorReplayBuffer, kit.ReplayBuffer),
-        (ExplorationTrainer, kit.MBPolicyTrainer), (PolicyFinetuneTrainer, kit.MBPolicyTrainer),
+        (DOOFPolicy, kit.MOPOPolicy),
+        (DOOFPolicy, kit.SACPolicy),
+        (DOOFMobilePolicy, kit.MOBILEPolicy),
+        (DOOFDynamics, kit.EnsembleDynamics),
+        (TensorReplayBuffer, kit.ReplayBuffer),
+        (ExplorationTrainer, kit.MBPolicyTrainer),
+        (PolicyFinetuneTrainer, kit.MBPolicyTrainer),
     ],
-)  # fmt: skip
+)
 def test_doofs_classes_are_the_kits(ours, kits):
     assert issubclass(ours, kits) and kits.__module__.startswith(
         "offlinerlkit." if kit.NAME == "offlinerlkit" else "doof_ext.kit.embedded."
@@ -45,8 +49,11 @@ def test_doofs_classes_are_the_kits(ours, kits):
 @needs_kit
 @pytest.mark.parametrize("order", ["doof_ext first", "kit first"])
 def test_doofs_names_are_importable_from_the_kits_namespaces(order):
-    lines = [f"from {module} import {name}; assert {name}.__module__.startswith('doof_ext')"
-             for module, names in OFFERED.items() for name in names]  # fmt: skip
+    lines = [
+        f"from {module} import {name}; assert {name}.__module__.startswith('doof_ext')"
+        for module, names in OFFERED.items()
+        for name in names
+    ]
     imports = ["import doof_ext", "import offlinerlkit.policy"]
     code = "\n".join([*(imports if order == "doof_ext first" else imports[::-1]), *lines])
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -69,12 +76,21 @@ def mobile(tiny, spec, dynamics):
         twin = build_policy(config, spec, dynamics, uncertainty_coef=-1.5, start_from=ours)
         log_alpha = torch.zeros(1, requires_grad=True)
         plain = kit.MOBILEPolicy(
-            dynamics, twin.actor, twin.critics, *(torch.optim.Adam(net.parameters(), lr=lr) for net, lr in
-                                                  ((twin.actor, config.actor_lr), (twin.critics, config.critic_lr))),
-            tau=config.tau, gamma=config.gamma, penalty_coef=1.5, num_samples=3,
+            dynamics,
+            twin.actor,
+            twin.critics,
+            *(
+                torch.optim.Adam(net.parameters(), lr=lr)
+                for net, lr in ((twin.actor, config.actor_lr), (twin.critics, config.critic_lr))
+            ),
+            tau=config.tau,
+            gamma=config.gamma,
+            penalty_coef=1.5,
+            num_samples=3,
             alpha=(-3.0, log_alpha, torch.optim.Adam([log_alpha], lr=config.alpha_lr)),
-            deterministic_backup=config.deterministic_backup, max_q_backup=config.max_q_backup,
-        )  # fmt: skip
+            deterministic_backup=config.deterministic_backup,
+            max_q_backup=config.max_q_backup,
+        )
         return ours, plain
 
     return make
@@ -119,8 +135,10 @@ def test_only_fake_rows_get_the_bonus_inside_the_target(mobile, offline):
     next_actions, _ = ours.actforward(joined["next_observations"])
     targets = []
     for row in range(11):
-        q = min(float(critic(joined["next_observations"][row : row + 1], next_actions[row : row + 1]).detach())
-                for critic in ours.critics_old)  # fmt: skip
+        q = min(
+            float(critic(joined["next_observations"][row : row + 1], next_actions[row : row + 1]).detach())
+            for critic in ours.critics_old
+        )
         bonus = 2.0 * float(u[row]) if row >= 5 else 0.0
         targets.append(float(joined["rewards"][row]) + bonus + 0.99 * (1 - float(joined["terminals"][row])) * q)
     values = torch.stack([critic(joined["observations"], joined["actions"]) for critic in ours.critics])
@@ -134,9 +152,12 @@ def test_files_go_both_ways(tiny, spec, dynamics, tmp_path):
     policy = build_policy(config, spec, dynamics, uncertainty_coef=-1.0)
     plain_actor = build_policy(config, spec, dynamics, uncertainty_coef=-1.0)
     plain = kit.MOPOPolicy(
-        dynamics, plain_actor.actor, plain_actor.critic1, plain_actor.critic2,
+        dynamics,
+        plain_actor.actor,
+        plain_actor.critic1,
+        plain_actor.critic2,
         *(torch.optim.Adam(net.parameters()) for net in (plain_actor.actor, plain_actor.critic1, plain_actor.critic2)),
-    )  # fmt: skip
+    )
     assert set(plain.state_dict()) == set(policy.state_dict())
     torch.save(policy.state_dict(), tmp_path / "policy.pth")
     plain.load_state_dict(torch.load(tmp_path / "policy.pth", weights_only=True))
@@ -164,8 +185,8 @@ def test_the_elites_are_those_the_kit_chooses(tiny, spec, offline, logger):
     ours = build_dynamics(tiny(), spec)
     ours.train(offline.sample_all(), logger, max_epochs=2)
     plain = kit.EnsembleDynamics(ours.model, ours.optim, ours.scaler, ours.terminal_fn)
-    held_out, _ = ours._split(len(offline), 0.2)
-    inputs, targets = (tensor[held_out].numpy() for tensor in ours._training_tensors(offline.sample_all()))
+    held_out, _ = ours.split_rows(len(offline), 0.2)
+    inputs, targets = (tensor[held_out].numpy() for tensor in ours.training_tensors(offline.sample_all()))
     chosen = plain.select_elites(plain.validate(inputs, targets))
     assert ours.model.elites.tolist() == list(chosen)
 
@@ -183,8 +204,23 @@ def test_the_kits_plotter_draws_our_curve(smoke, tmp_path):
         "import runpy, matplotlib.style as s; s.library.setdefault('seaborn', s.library['seaborn-v0_8']);"
         f"runpy.run_path({plotter!r}, run_name='__main__')"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, "--root-dir", str(logdir), "--task", "hopper-medium-v2",
-               "--algos", algo.name, "--smooth", "0", "--output-path", str(tmp_path / "curve.png")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        code,
+        "--root-dir",
+        str(logdir),
+        "--task",
+        "hopper-medium-v2",
+        "--algos",
+        algo.name,
+        "--smooth",
+        "0",
+        "--output-path",
+        str(tmp_path / "curve.png"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"MPLBACKEND": "Agg"})
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "curve.png").stat().st_size > 10_000

@@ -13,8 +13,10 @@ installed = importlib.util.find_spec("offlinerlkit") is not None
 def _ask(choice):
     return subprocess.run(
         [sys.executable, "-c", "from doof_ext import kit; print(kit.NAME, kit.VERSION)"],
-        env=os.environ | {"DOOF_KIT": choice}, capture_output=True, text=True,
-    )  # fmt: skip
+        env=os.environ | {"DOOF_KIT": choice},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_embedded_can_be_forced():

@@ -69,9 +69,12 @@ def test_a_learning_step_follows_the_written_out_equations():
     optims = [torch.optim.Adam(net.parameters(), lr=1e-3) for net in (actor, *critics)]
     policy = embedded.SACPolicy(actor, *critics, *optims, gamma=0.9, alpha=0.3)
     batch = {
-        "observations": torch.randn(5, 2), "actions": torch.rand(5, 1), "next_observations": torch.randn(5, 2),
-        "rewards": torch.randn(5, 1), "terminals": torch.tensor([[0.0], [1], [0], [0], [1]]),
-    }  # fmt: skip
+        "observations": torch.randn(5, 2),
+        "actions": torch.rand(5, 1),
+        "next_observations": torch.randn(5, 2),
+        "rewards": torch.randn(5, 1),
+        "terminals": torch.tensor([[0.0], [1], [0], [0], [1]]),
+    }
     torch.manual_seed(7)
     with torch.no_grad():
         distribution = actor(batch["next_observations"])

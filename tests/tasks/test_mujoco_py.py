@@ -64,8 +64,20 @@ def test_what_it_lacks_is_named():
 def test_a_whole_run_in_it(tmp_path):
     from conftest import run_command
 
-    done = run_command("--physics", "mujoco-py", "--task", "hopper-random-v2", "--preset", "smoke", "--wandb", "off",
-                       "--logdir", tmp_path, "--source", "recipe")  # fmt: skip
+    done = run_command(
+        "--physics",
+        "mujoco-py",
+        "--task",
+        "hopper-random-v2",
+        "--preset",
+        "smoke",
+        "--wandb",
+        "off",
+        "--logdir",
+        tmp_path,
+        "--source",
+        "recipe",
+    )
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/*/*/result/summary.json")
     assert '"physics": "mujoco-py"' in path.read_text()

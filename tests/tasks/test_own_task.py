@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from doof_ext.build import build_dynamics, build_policy, build_termination_fn
 from doof_ext.config import Config, parse_args, resolve
 from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import UserError
+from doof_ext.learning.factory import build_dynamics, build_policy, build_termination_fn
 from doof_ext.tasks import TaskSpec, get_spec, make_env, register, termination_rule
 from doof_ext.tasks.gymnasium_env import complete
 

@@ -4,9 +4,18 @@ from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec, make_env, task_names
 
 TABLE_5 = {  # paper's name: (rollout length, lambda_off)
-    "HC-r": (1, 0.25), "HC-m": (5, 0.5), "HC-mr": (5, 0.5), "HP-r": (1, 5.0), "HP-m": (5, 5.0), "HP-mr": (5, 2.5),
-    "WK-r": (1, 0.75), "WK-m": (5, 0.5), "WK-mr": (1, 2.5), "P-c": (1, 2.5), "P-h": (1, 0.5),
-}  # fmt: skip
+    "HC-r": (1, 0.25),
+    "HC-m": (5, 0.5),
+    "HC-mr": (5, 0.5),
+    "HP-r": (1, 5.0),
+    "HP-m": (5, 5.0),
+    "HP-mr": (5, 2.5),
+    "WK-r": (1, 0.75),
+    "WK-m": (5, 0.5),
+    "WK-mr": (1, 2.5),
+    "P-c": (1, 2.5),
+    "P-h": (1, 0.5),
+}
 
 
 def test_all_eleven_tasks_have_the_papers_settings():

@@ -18,7 +18,7 @@ class _Leaning:
 
 
 def test_an_episode_is_drawn(env, tmp_path):
-    reason = video.film(env, _Leaning(), tmp_path / "v.mp4", steps=12)
+    reason = video.record_video(env, _Leaning(), tmp_path / "v.mp4", steps=12)
     if reason:
         pytest.skip(reason)
     frames = imageio.imread(tmp_path / "v.mp4")
@@ -30,9 +30,11 @@ def test_an_episode_is_drawn(env, tmp_path):
 
 def test_where_nothing_can_be_drawn_the_reason_is_told(env, tmp_path, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "none-such")
-    assert "no graphics library that MuJoCo can draw with" in video.film(env, _Leaning(), tmp_path / "v.mp4", steps=2)
+    assert "no graphics library that MuJoCo can draw with" in video.record_video(
+        env, _Leaning(), tmp_path / "v.mp4", steps=2
+    )
     own = GymnasiumTaskEnv(TaskSpec("p", "Pendulum-v1", "never"))
-    assert "no MuJoCo world" in video.film(own, None, tmp_path / "v.mp4")
+    assert "no MuJoCo world" in video.record_video(own, None, tmp_path / "v.mp4")
     assert not list(tmp_path.iterdir())
 
 
@@ -41,4 +43,4 @@ def test_a_drawing_that_hangs_is_given_up(env, tmp_path, monkeypatch):
         raise subprocess.TimeoutExpired("draw", timeout)
 
     monkeypatch.setattr(video.subprocess, "run", hangs)
-    assert "more than five minutes" in video.film(env, _Leaning(), tmp_path / "v.mp4", steps=2)
+    assert "more than five minutes" in video.record_video(env, _Leaning(), tmp_path / "v.mp4", steps=2)

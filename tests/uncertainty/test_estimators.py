@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from doof_ext.analysis.uncertainty import KINDS, compare, pairs_of_each_kind, spearman
-from doof_ext.build import build_dynamics, build_policy
 from doof_ext.data.recipe import generate
 from doof_ext.errors import UserError
-from doof_ext.replay import TensorReplayBuffer
+from doof_ext.evaluation.uncertainty_ranking import KINDS, compare, pairs_of_each_kind, spearman
+from doof_ext.learning.factory import build_dynamics, build_policy
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 from doof_ext.uncertainty import make_estimator
 from doof_ext.uncertainty.base import UncertaintyEstimator
+from doof_ext.uncertainty.bellman import ModelBellmanInconsistency
 from doof_ext.uncertainty.count import HashCount
-from doof_ext.uncertainty.mobile import ModelBellmanInconsistency
 
 
 def test_model_bellman_inconsistency_is_the_loop_over_members_and_samples(tiny, spec, dynamics, offline):
@@ -187,8 +187,14 @@ def learned():
 
     torch.manual_seed(0)
     spec, dataset = get_spec("hopper-medium-v2"), generate(get_spec("hopper-medium-v2"), 20_000, seed=0, processes=1)
-    settings = dict(task="hopper-medium-v2", preset="smoke", dynamics_hidden_dims=(64, 64), wandb="off",
-                    dynamics_weight_decay=(1e-5, 1e-5, 1e-5), hidden_dims=(64, 64))  # fmt: skip
+    settings = dict(
+        task="hopper-medium-v2",
+        preset="smoke",
+        dynamics_hidden_dims=(64, 64),
+        wandb="off",
+        dynamics_weight_decay=(1e-5, 1e-5, 1e-5),
+        hidden_dims=(64, 64),
+    )
     config = resolve(Config(**settings), set(settings))
     offline = TensorReplayBuffer.from_dataset(dataset.transitions())
     dynamics = build_dynamics(config, spec)

@@ -64,7 +64,7 @@ def test_another_packages_estimator_is_found_by_its_name(installed):
         "from doof_ext.uncertainty import *; from doof_ext import uncertainty as u\n"
         "assert u.estimator_names()[5:8] == ['broken', 'far', 'flat'], u.estimator_names()\n"
         "assert type(u.make_estimator('far')).__module__ == 'far_estimators'\n"
-        "assert type(u.make_estimator('aleatoric')).__module__ == 'doof_ext.uncertainty.mopo'\n"
+        "assert type(u.make_estimator('aleatoric')).__module__ == 'doof_ext.uncertainty.ensemble'\n"
     )
     done = _python(code, installed)
     assert done.returncode == 0, done.stderr
@@ -83,9 +83,28 @@ def test_one_that_cannot_be_made_is_named(installed, name, complaint):
 
 
 def _smoke(name, installed, tmp_path):
-    command = [sys.executable, "-W", "ignore", str(ROOT / "run_example" / "run_doof.py"), "--uncertainty", name,
-               "--preset", "smoke", "--task", "hopper-random-v2", "--wandb", "off", "--source", "recipe",
-               "--logdir", str(tmp_path / "log"), "--dynamics-epochs", "1", "--epoch", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(ROOT / "run_example" / "run_doof.py"),
+        "--uncertainty",
+        name,
+        "--preset",
+        "smoke",
+        "--task",
+        "hopper-random-v2",
+        "--wandb",
+        "off",
+        "--source",
+        "recipe",
+        "--logdir",
+        str(tmp_path / "log"),
+        "--dynamics-epochs",
+        "1",
+        "--epoch",
+        "1",
+    ]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed), str(ROOT)])}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 

@@ -7,10 +7,13 @@ import pytest
 from conftest import run_command
 
 RUNS = {
-    "aleatoric": [], "pairwise-diff": ["--uncertainty", "pairwise-diff"],
-    "ensemble-std": ["--uncertainty", "ensemble_std"], "mobile": ["--uncertainty", "mobile", "--num-samples", "2"],
-    "count": ["--uncertainty", "count", "--hash-bits", "16"], "algo mobile": ["--algo", "mobile", "--num-samples", "2"],
-}  # fmt: skip
+    "aleatoric": [],
+    "pairwise-diff": ["--uncertainty", "pairwise-diff"],
+    "ensemble-std": ["--uncertainty", "ensemble_std"],
+    "mobile": ["--uncertainty", "mobile", "--num-samples", "2"],
+    "count": ["--uncertainty", "count", "--hash-bits", "16"],
+    "algo mobile": ["--algo", "mobile", "--num-samples", "2"],
+}
 SMALL = ["--hidden-dims", "32", "32", "--dynamics-hidden-dims", "32", "32", "--dynamics-weight-decay", "0", "0", "0"]
 
 
@@ -20,8 +23,22 @@ def runs(tmp_path_factory):
     found = {}
     for name, flags in RUNS.items():
         logdir = tmp_path_factory.mktemp("log")
-        done = run_command("--preset", "smoke", "--source", "recipe", "--wandb", "off", "--rollout-length", "5",
-                           "--penalty-coef", "1", "--logdir", logdir, *SMALL, *flags)  # fmt: skip
+        done = run_command(
+            "--preset",
+            "smoke",
+            "--source",
+            "recipe",
+            "--wandb",
+            "off",
+            "--rollout-length",
+            "5",
+            "--penalty-coef",
+            "1",
+            "--logdir",
+            logdir,
+            *SMALL,
+            *flags,
+        )
         assert done.returncode == 0, done.stderr
         (path,) = logdir.glob("*/*/*/result/summary.json")
         with open(path.parents[1] / "record" / "policy_training_progress.csv") as file:

@@ -17,7 +17,22 @@ from doof_ext.kit.embedded.termination_fns import get_termination_fn
 from doof_ext.kit.embedded.trainer import MBPolicyTrainer
 
 __all__ = [
-    "MLP", "ActorProb", "BaseDynamics", "BasePolicy", "Critic", "EnsembleDynamics", "EnsembleDynamicsModel",
-    "EnsembleLinear", "Logger", "MBPolicyTrainer", "MOBILEPolicy", "MOPOPolicy", "ReplayBuffer", "SACPolicy",
-    "StandardScaler", "TanhDiagGaussian", "get_termination_fn", "make_log_dirs",
-]  # fmt: skip
+    "MLP",
+    "ActorProb",
+    "BaseDynamics",
+    "BasePolicy",
+    "Critic",
+    "EnsembleDynamics",
+    "EnsembleDynamicsModel",
+    "EnsembleLinear",
+    "Logger",
+    "MBPolicyTrainer",
+    "MOBILEPolicy",
+    "MOPOPolicy",
+    "ReplayBuffer",
+    "SACPolicy",
+    "StandardScaler",
+    "TanhDiagGaussian",
+    "get_termination_fn",
+    "make_log_dirs",
+]

@@ -38,9 +38,13 @@ class ReplayBuffer:
         """Takes a dataset's arrays as the whole content; the capacity grows where the dataset is larger."""
         count = len(dataset["observations"])
         self.__init__(
-            max(self._max_size, count), self.obs_shape, self.observations.dtype,
-            self.action_dim, self.actions.dtype, self.device,
-        )  # fmt: skip
+            max(self._max_size, count),
+            self.obs_shape,
+            self.observations.dtype,
+            self.action_dim,
+            self.actions.dtype,
+            self.device,
+        )
         self.add_batch(*(dataset[name] for name in _FIELDS))
 
     def normalize_obs(self, eps=1e-3):

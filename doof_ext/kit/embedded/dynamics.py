@@ -74,9 +74,15 @@ class EnsembleDynamics(BaseDynamics):
         return inputs, targets
 
     def train(
-        self, data, logger, max_epochs=None, max_epochs_since_update=5, batch_size=256,
-        holdout_ratio=0.2, logvar_loss_coef=0.01,
-    ):  # fmt: skip
+        self,
+        data,
+        logger,
+        max_epochs=None,
+        max_epochs_since_update=5,
+        batch_size=256,
+        holdout_ratio=0.2,
+        logvar_loss_coef=0.01,
+    ):
         """Fits the ensemble to data, each member on its own bootstrap, until none improves by 1 % for some epochs.
 
         The held-out loss before training counts as the best so far. Raises FloatingPointError on a loss that is

@@ -12,10 +12,21 @@ class MOBILEPolicy(MaximumEntropyPolicy):
     """SAC with any number of critics whose target is lowered, on synthetic rows, by Model-Bellman inconsistency."""
 
     def __init__(
-        self, dynamics, actor, critics, actor_optim, critics_optim, tau=0.005, gamma=0.99, alpha=0.2,
-        penalty_coef=1.0, num_samples=10, deterministic_backup=False, max_q_backup=False,
+        self,
+        dynamics,
+        actor,
+        critics,
+        actor_optim,
+        critics_optim,
+        tau=0.005,
+        gamma=0.99,
+        alpha=0.2,
+        penalty_coef=1.0,
+        num_samples=10,
+        deterministic_backup=False,
+        max_q_backup=False,
         nonnegative_target=True,
-    ):  # fmt: skip
+    ):
         """``nonnegative_target`` clamps the target at 0 as the kit does: wrong where returns can be negative."""
         super().__init__(actor, actor_optim, tau, gamma, alpha)
         self.dynamics = dynamics

@@ -40,9 +40,15 @@ class TanhDiagGaussian(nn.Module):
     """The head that turns an actor's features into a :class:`TanhNormal`."""
 
     def __init__(
-        self, latent_dim, output_dim, unbounded=False, conditioned_sigma=False,
-        max_mu=1.0, sigma_min=-5.0, sigma_max=2.0,
-    ):  # fmt: skip
+        self,
+        latent_dim,
+        output_dim,
+        unbounded=False,
+        conditioned_sigma=False,
+        max_mu=1.0,
+        sigma_min=-5.0,
+        sigma_max=2.0,
+    ):
         super().__init__()
         self._sigma_min, self._sigma_max, self._max = sigma_min, sigma_max, max_mu
         self._unbounded, self._c_sigma = unbounded, conditioned_sigma
@@ -114,9 +120,17 @@ class EnsembleDynamicsModel(nn.Module):
     """E probabilistic networks that predict the change of the observation and the reward (Chua et al. 2018)."""
 
     def __init__(
-        self, obs_dim, action_dim, hidden_dims, num_ensemble=7, num_elites=5, activation=Swish,
-        weight_decays=None, with_reward=True, device="cpu",
-    ):  # fmt: skip
+        self,
+        obs_dim,
+        action_dim,
+        hidden_dims,
+        num_ensemble=7,
+        num_elites=5,
+        activation=Swish,
+        weight_decays=None,
+        with_reward=True,
+        device="cpu",
+    ):
         super().__init__()
         self.num_ensemble, self.num_elites = num_ensemble, num_elites
         self._with_reward = with_reward

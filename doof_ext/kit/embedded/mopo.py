@@ -32,9 +32,18 @@ class MOPOPolicy(SACPolicy):
     """SAC that also rolls itself out in ``dynamics``, which penalises the rewards."""
 
     def __init__(
-        self, dynamics, actor, critic1, critic2, actor_optim, critic1_optim, critic2_optim,
-        tau=0.005, gamma=0.99, alpha=0.2,
-    ):  # fmt: skip
+        self,
+        dynamics,
+        actor,
+        critic1,
+        critic2,
+        actor_optim,
+        critic1_optim,
+        critic2_optim,
+        tau=0.005,
+        gamma=0.99,
+        alpha=0.2,
+    ):
         super().__init__(
             actor, critic1, critic2, actor_optim, critic1_optim, critic2_optim, tau=tau, gamma=gamma, alpha=alpha
         )

@@ -13,9 +13,21 @@ class MBPolicyTrainer:
     """Trains a policy on ``real_ratio`` real rows and else on rollouts of its dynamics."""
 
     def __init__(
-        self, policy, eval_env, real_buffer, fake_buffer, logger, rollout_setting, epoch=1000, step_per_epoch=1000,
-        batch_size=256, real_ratio=0.05, eval_episodes=10, lr_scheduler=None, dynamics_update_freq=0,
-    ):  # fmt: skip
+        self,
+        policy,
+        eval_env,
+        real_buffer,
+        fake_buffer,
+        logger,
+        rollout_setting,
+        epoch=1000,
+        step_per_epoch=1000,
+        batch_size=256,
+        real_ratio=0.05,
+        eval_episodes=10,
+        lr_scheduler=None,
+        dynamics_update_freq=0,
+    ):
         """``rollout_setting`` is (steps between rollouts, start states of each, length)."""
         self.policy, self.eval_env, self.logger = policy, eval_env, logger
         self.real_buffer, self.fake_buffer = real_buffer, fake_buffer

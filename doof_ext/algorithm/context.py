@@ -1,0 +1,82 @@
+"""What every stage shares, and how a stage is run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from doof_ext.checkpointing.training_state import TrainingState
+from doof_ext.config import Config
+from doof_ext.data.journal import OnlineJournal
+from doof_ext.tasks import TaskSpec
+
+
+class StageResult(Protocol):
+    """What a stage returns: its outputs, and how many steps they took."""
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """``gradient_steps`` and ``env_steps``, as the summary lists them."""
+
+
+def _ignore(stage: str, result: StageResult) -> None:
+    pass
+
+
+def _in_memory(round: int) -> OnlineJournal:
+    return OnlineJournal()
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """The companions of every stage; a stage's own arguments are its science.
+
+    Attributes:
+        config: The settings.
+        env: The real environment.
+        logger: Where curves and lines go.
+        state: The registry of what a checkpoint holds.
+        round: The round of stages 2-5.
+        first_timestep: Gradient steps of the policy before this stage, where its curve continues.
+        on_result: Called with the name and the result of each stage that ends: who wants to keep it, does.
+        open_journal: The journal of the round's online steps, with those that it has already.
+    """
+
+    config: Config
+    env: Any
+    logger: Any
+    state: TrainingState = dataclasses.field(default_factory=TrainingState)
+    round: int = 1
+    first_timestep: int = 0
+    on_result: Callable[[str, Any], None] = _ignore
+    open_journal: Callable[[int], OnlineJournal] = _in_memory
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task, with the environment's dimensions and bounds."""
+        return self.env.spec
+
+    def at(self, round: int, first_timestep: int) -> StageContext:
+        """The same for another round, or another place on the curve."""
+        return dataclasses.replace(self, round=round, first_timestep=first_timestep)
+
+
+Inputs = ParamSpec("Inputs")
+Result = TypeVar("Result", bound=StageResult)
+
+
+def run_stage(
+    stage: Callable[Concatenate[StageContext, Inputs], Result],
+    ctx: StageContext,
+    *inputs: Inputs.args,
+    **options: Inputs.kwargs,
+) -> Result:
+    """Runs a stage under its own seed, so that it depends on its inputs alone, and records its time and steps."""
+    name = stage.__name__
+    with ctx.state.stage(name, ctx.round, ctx.config.seed, ctx.env) as record:
+        result = stage(ctx, *inputs, **options)
+        record.update(result.steps)
+    ctx.on_result(name, result)
+    return result

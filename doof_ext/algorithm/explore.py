@@ -1,0 +1,59 @@
+"""Stage 2, the uncertainty policy (Appendix B.2): SAC from π_off with every model reward r + λ_on·u (eq. 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from doof_ext.algorithm.context import StageContext
+from doof_ext.algorithm.policy_training import train_policy
+from doof_ext.evaluation.returns import Evaluation
+from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.factory import build_fake_buffer, build_policy
+from doof_ext.learning.policy import ModelBasedPolicy
+from doof_ext.learning.policy_trainer import ExplorationTrainer
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
+
+
+@dataclass
+class Exploration:
+    """The outputs of stage 2."""
+
+    policy: ModelBasedPolicy  # π_u; π_off itself at ratio 0
+    evaluation: Evaluation | None  # None at ratio 0
+    gradient_steps: int
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """For the summary."""
+        return {"gradient_steps": self.gradient_steps}
+
+
+def make_uncertainty_buffer(offline: TensorReplayBuffer, policy: ModelBasedPolicy, size: int) -> TensorReplayBuffer:
+    """D_u: ``size`` transitions drawn from D whose reward becomes the policy's r + λ_on·u(s, a)."""
+    return TensorReplayBuffer.from_dataset(policy.add_bonus(offline.sample(size)), device=offline.device)
+
+
+def explore(
+    ctx: StageContext, pretrained: ModelBasedPolicy, dynamics: DOOFDynamics, offline: TensorReplayBuffer
+) -> Exploration:
+    """Trains π_u from π_off in the unchanged P̂, on 2.5 % D, 2.5 % D_u and rollouts from half D, half D_u.
+
+    At ratio 0 nothing is trained: π_off itself will collect (Figure 6's baseline).
+    """
+    config = ctx.config
+    if config.exploration_ratio == 0:
+        return Exploration(pretrained, None, 0)
+    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=config.exploration_coef, start_from=pretrained)
+    uncertainty_buffer = make_uncertainty_buffer(offline, policy, config.uncertainty_buffer_size)
+    evaluation = train_policy(
+        ctx,
+        ExplorationTrainer,
+        "2 explore",
+        policy,
+        config.explore_epochs,
+        build_fake_buffer(config, ctx.spec),
+        real_sources=[(offline, config.explore_real_ratio)],
+        start_sources=[(offline, 1 - config.start_ratio), (uncertainty_buffer, config.start_ratio)],
+        bonus_sources=[(uncertainty_buffer, config.explore_uncertainty_ratio)],
+    )
+    return Exploration(policy, evaluation, config.explore_epochs * config.step_per_epoch)

@@ -1,0 +1,59 @@
+"""Stage 5, policy finetuning (Appendix B.5): MOPO continues from π_off in the better model, without interaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from doof_ext.algorithm.context import StageContext
+from doof_ext.algorithm.policy_training import train_policy
+from doof_ext.evaluation.returns import Evaluation
+from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.factory import build_fake_buffer, build_policy
+from doof_ext.learning.policy import ModelBasedPolicy
+from doof_ext.learning.policy_trainer import PolicyFinetuneTrainer
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
+
+
+@dataclass
+class PolicyFinetuning:
+    """The outputs of stage 5."""
+
+    policy: ModelBasedPolicy  # π*_off
+    evaluation: Evaluation
+    gradient_steps: int
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """For the summary."""
+        return {"gradient_steps": self.gradient_steps}
+
+
+def finetune_policy(
+    ctx: StageContext,
+    pretrained: ModelBasedPolicy,
+    dynamics: DOOFDynamics,
+    offline: TensorReplayBuffer,
+    online: TensorReplayBuffer | None,
+) -> PolicyFinetuning:
+    """Trains π*_off from π_off (not π_u) on 2.5 % D and rollouts of P̂* from half D, half D_on, reward r − λ_off·u.
+
+    Without D_on it is stage 1's training that continues: the control.
+    """
+    config = ctx.config
+    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef, start_from=pretrained)
+    if online is None:
+        real_sources, start_sources = [(offline, config.real_ratio)], [(offline, 1.0)]
+    else:
+        real_sources = [(offline, config.finetune_real_ratio), (online, config.finetune_online_ratio)]
+        start_sources = [(offline, 1 - config.start_ratio), (online, config.start_ratio)]
+    evaluation = train_policy(
+        ctx,
+        PolicyFinetuneTrainer,
+        "5 finetune policy",
+        policy,
+        config.finetune_epochs,
+        build_fake_buffer(config, ctx.spec),
+        real_sources,
+        start_sources,
+    )
+    return PolicyFinetuning(policy, evaluation, config.finetune_epochs * config.step_per_epoch)

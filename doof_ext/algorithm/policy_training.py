@@ -1,0 +1,50 @@
+"""What stages 1, 2 and 5 share: running a trainer under a progress bar."""
+
+from __future__ import annotations
+
+from doof_ext.algorithm.context import StageContext
+from doof_ext.evaluation.returns import Evaluation
+from doof_ext.learning.factory import rollout_setting
+from doof_ext.learning.policy import ModelBasedPolicy
+from doof_ext.learning.policy_trainer import DOOFTrainer, Sources, cosine_schedule
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.progress import StageProgress, policy_epochs
+
+
+def train_policy(
+    ctx: StageContext,
+    trainer_class: type[DOOFTrainer],
+    title: str,
+    policy: ModelBasedPolicy,
+    epochs: int,
+    fake_buffer: TensorReplayBuffer,
+    real_sources: Sources,
+    start_sources: Sources,
+    bonus_sources: Sources = (),
+) -> Evaluation:
+    """Trains ``policy`` for ``epochs``; see DOOFTrainer for the sources. Returns the last epoch's evaluation."""
+    config = ctx.config
+    with StageProgress(title, epochs, ctx.logger) as progress:
+        trainer = trainer_class(
+            policy,
+            ctx.env,
+            real_sources[0][0],
+            fake_buffer,
+            ctx.logger,
+            rollout_setting(config),
+            epoch=epochs,
+            step_per_epoch=config.step_per_epoch,
+            batch_size=config.batch_size,
+            eval_episodes=config.eval_episodes,
+            lr_scheduler=cosine_schedule(policy.actor_optim, epochs),
+            real_sources=real_sources,
+            bonus_sources=bonus_sources,
+            start_sources=start_sources,
+            first_timestep=ctx.first_timestep,
+            on_epoch=policy_epochs(progress),
+            state=ctx.state,
+            round=ctx.round,
+        )
+        trainer.train()
+    assert trainer.evaluation is not None
+    return trainer.evaluation

@@ -1,0 +1,77 @@
+"""Stage 1, offline pretraining (Appendix B.1): the dynamics by maximum likelihood, then MOPO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from doof_ext.algorithm.context import StageContext
+from doof_ext.algorithm.policy_training import train_policy
+from doof_ext.checkpointing.training_state import Counters, TrainingState
+from doof_ext.evaluation.returns import Evaluation
+from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.factory import build_dynamics, build_fake_buffer, build_policy
+from doof_ext.learning.policy import ModelBasedPolicy
+from doof_ext.learning.policy_trainer import DOOFTrainer
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.progress import StageProgress, dynamics_epochs
+
+
+@dataclass
+class Pretraining:
+    """The outputs of stage 1."""
+
+    policy: ModelBasedPolicy  # π_off
+    dynamics: DOOFDynamics  # P̂
+    fake_pairs: dict[str, torch.Tensor]  # observations and actions of π_off's last rollouts in P̂
+    evaluation: Evaluation
+    gradient_steps: int  # of the policy
+    dynamics_steps: int
+
+    @property
+    def steps(self) -> dict[str, int]:
+        """For the summary."""
+        return {"gradient_steps": self.gradient_steps, "dynamics_steps": self.dynamics_steps}
+
+
+def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
+    """Fits P̂ to D (eq. 1), then trains π_off on 5 % D and 95 % rollouts with reward r − λ_off·u (eq. 2)."""
+    config = ctx.config
+    dynamics = build_dynamics(config, ctx.spec)
+    with StageProgress("1 pretrain dynamics", config.dynamics_epochs, ctx.logger) as progress:
+        dynamics_steps = dynamics.train(
+            offline.sample_all(),
+            ctx.logger,
+            max_epochs=config.dynamics_epochs,
+            max_epochs_since_update=config.max_epochs_since_update,
+            batch_size=config.batch_size,
+            holdout_ratio=config.holdout_ratio,
+            logvar_loss_coef=config.logvar_loss_coef,
+            on_epoch=dynamics_epochs(progress),
+            state=ctx.state,
+        )
+    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef)
+    fake_buffer = build_fake_buffer(config, ctx.spec)
+    evaluation = train_policy(
+        ctx,
+        DOOFTrainer,
+        "1 pretrain policy",
+        policy,
+        config.epoch,
+        fake_buffer,
+        real_sources=[(offline, config.real_ratio)],
+        start_sources=[(offline, 1.0)],
+    )
+    pairs = draw_fake_pairs(fake_buffer, config.distance_samples, ctx.state)
+    return Pretraining(policy, dynamics, pairs, evaluation, config.epoch * config.step_per_epoch, dynamics_steps)
+
+
+def draw_fake_pairs(fake_buffer: TensorReplayBuffer, count: int, state: TrainingState) -> dict[str, torch.Tensor]:
+    """``count`` pairs of the fake buffer at the end of stage 1: observations [count, O], actions [count, A]."""
+    pairs = Counters()
+    if not state.restore("fake_pairs", {"pairs": pairs}):
+        rows = fake_buffer.sample(count)
+        pairs.observations, pairs.actions = rows["observations"], rows["actions"]
+        state.commit("pairs")
+    return vars(pairs)

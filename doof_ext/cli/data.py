@@ -1,0 +1,102 @@
+"""Makes, converts and describes datasets in D4RL's HDF5 format.
+
+python run_example/make_dataset.py --task walker2d-medium-v2 --source recipe --steps 20000 --out walker2d.hdf5
+python run_example/make_dataset.py --task pen-human-v1 --source minari:D4RL/pen/human-v2 --out pen.hdf5
+python run_example/make_dataset.py --info walker2d.hdf5
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from doof_ext.cli.exit_code import exit_code_of
+from doof_ext.config import OneLineParser
+from doof_ext.errors import UserError
+from doof_ext.tasks import TaskSpec
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", help="the task; of --info, by default the one that the file names")
+    parser.add_argument("--env-id", help="a Gymnasium environment of your own instead of a task's")
+    parser.add_argument(
+        "--source",
+        default="recipe",
+        help="recipe, random (uniform actions in the task's environment), d4rl, hdf5:FILE or minari:ID "
+        "(default: recipe)",
+    )
+    parser.add_argument("--steps", type=int, help="how many steps; all, or as many as D4RL's file, by default")
+    parser.add_argument("--seed", type=int, default=1, help="of recipe and random data (default: 1)")
+    parser.add_argument("--download", action="store_true", help="fetch D4RL's file where it is not on this machine")
+    parser.add_argument("--out", help="the HDF5 file to write")
+    parser.add_argument("--info", metavar="FILE", help="describe a file instead, and check its physics")
+    return parser
+
+
+def _task(args: argparse.Namespace, named: str | None = None) -> TaskSpec | None:
+    """The spec of the task asked for, or of the one that a file names; None for neither."""
+    from doof_ext.tasks import get_spec, name_of_env, spec_of_env, task_names
+
+    if args.env_id:
+        return spec_of_env(args.task or name_of_env(args.env_id), args.env_id, "never")
+    if args.task:
+        return get_spec(args.task)
+    return get_spec(named) if named is not None and named in task_names() else None
+
+
+def _describe(args: argparse.Namespace) -> None:
+    from doof_ext.data.dataset import read_dataset
+    from doof_ext.data.info import describe
+    from doof_ext.evaluation.consistency import physics_finding
+    from doof_ext.tasks import make_env
+
+    dataset = read_dataset(args.info, _task(args))
+    spec = _task(args, dataset.metadata.get("task"))
+    print(args.info, *describe(dataset, spec), sep="\n")
+    if spec is None:
+        print("physics check: which task is it? give --task")
+    else:
+        print(physics_finding(make_env(spec), dataset))
+
+
+def _make(args: argparse.Namespace) -> None:
+    spec = _task(args)
+    if spec is None or not args.out:
+        raise UserError("give --task (or --env-id) and --out, or --info FILE; see --help")
+    if args.steps is not None and args.steps < 2:
+        raise UserError(f"--steps is {args.steps}; it must be at least 2")
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}; it must be at least 0")
+    from doof_ext import data
+    from doof_ext.data.dataset import check_writable, first_steps, write_dataset
+    from doof_ext.data.recipe import generate, has_recipe, record_uniform
+    from doof_ext.tasks import make_env
+
+    check_writable(args.out)
+    spec = spec if spec.obs_dim else make_env(spec).spec
+    if args.source == "random":
+        dataset = record_uniform(spec, args.steps or spec.dataset_steps or 10_000, args.seed)
+    elif args.source == "recipe" and has_recipe(spec):
+        dataset = generate(spec, args.steps or spec.dataset_steps, args.seed)
+    else:
+        loaded = data.load(args.source, spec, args.steps, args.seed, args.download)
+        dataset = first_steps(loaded.dataset, args.steps)
+        dataset.metadata.setdefault("source", f"{loaded.source} {loaded.id}")
+        dataset.metadata["task"] = spec.name
+    write_dataset(args.out, dataset)
+    print(f"{args.out}: {len(dataset)} steps, {os.path.getsize(args.out) / 2**20:.1f} MiB")
+
+
+def main(argv: Sequence[str] | None = None, command: str = "make_dataset.py") -> int:
+    """Makes or describes a dataset from a command line; returns the exit code."""
+
+    def make_or_describe() -> None:
+        args = _make_parser().parse_args(argv)
+        if args.info:
+            _describe(args)
+        else:
+            _make(args)
+
+    return exit_code_of(command, make_or_describe)

@@ -1,0 +1,83 @@
+"""How a command ends: the closing table and exit code 0, or one line on the error and its code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+from doof_ext.errors import Interrupted, RunStoppedError, UserError
+
+
+def closing_table(summary: Mapping[str, Any]) -> str:
+    """A run's results in a few lines: three scores, the gain, the dynamics distance before and after stage 4."""
+    data = summary["dataset"]
+    kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
+    lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
+    lines += [f"{'policy':<14}{'score':>8}{'std':>8}{'episodes':>10}"]
+    for name, score in summary["scores"].items():
+        lines.append(f"{name:<14}{score['mean']:>8.1f}{score['std']:>8.1f}{score['episodes']:>10}")
+    lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}")
+    distance = summary["distance"]["fake_buffer"]
+    before, after = distance["before"]["mean"], distance["after"]["mean"]
+    if before is None:
+        lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
+    else:
+        lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
+    return "\n".join(lines)
+
+
+def exit_code_of_run(
+    command: str, run: Callable[[], tuple[Mapping[str, Any], str]], resume_flag: str = "--resume"
+) -> int:
+    """Calls ``run()``, which returns a summary and its run directory, and prints the results.
+
+    Args:
+        command: The command's name, for an error's line.
+        run: The run.
+        resume_flag: The flag by which a run that was stopped is resumed.
+
+    Returns:
+        The exit code.
+    """
+
+    def run_and_print() -> None:
+        summary, directory = run()
+        _print(closing_table(summary), sys.stdout)
+        _print(f"summary: {os.path.join(directory, 'result', 'summary.json')}", sys.stdout)
+
+    return exit_code_of(command, run_and_print, resume_flag)
+
+
+def exit_code_of(command: str, function: Callable[[], object], resume_flag: str = "--resume") -> int:
+    """Calls a command's function; what a user can mend ends it in one line.
+
+    Returns:
+        The exit code: 0; 2 for a UserError; 1 for a RunStoppedError; 128 + signal for Interrupted.
+    """
+    try:
+        function()
+        return 0
+    except UserError as error:
+        code, message = 2, f"error: {error}"
+    except RunStoppedError as error:
+        code, message = 1, f"stopped: {error}{_how_to_resume(error, resume_flag)}"
+    except Interrupted as error:
+        code, message = 128 + error.number, f"{error}{_how_to_resume(error, resume_flag)}"
+    except KeyboardInterrupt:
+        code, message = 130, "stopped before the run began"
+    _print(f"{command}: {message}", sys.stderr)
+    return code
+
+
+def _print(text: str, stream: TextIO) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody may read it any more
+        print(text, file=stream, flush=True)
+
+
+def _how_to_resume(error: RunStoppedError | Interrupted, flag: str) -> str:
+    directory = error.run_directory
+    return f"; go on from its last checkpoint with {flag} {shlex.quote(directory)}" if directory else ""

@@ -1,0 +1,86 @@
+"""The command line: a flag per setting, under the kit's own flag names, grouped by stage."""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from doof_ext.config.recorded import settings_to_resume
+from doof_ext.config.settings import STAGES, Config, Rules, flag
+from doof_ext.config.validation import resolve
+from doof_ext.errors import UserError
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong argument as a UserError instead of a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "yes", "1"):
+        return True
+    if text.lower() in ("false", "no", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """The command line of :class:`Config`."""
+    parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups = {stage: parser.add_argument_group(title) for stage, title in STAGES.items()}
+    hints = typing.get_type_hints(Config)
+    for field in dataclasses.fields(Config):
+        rules: Rules = field.metadata["rules"]
+        kind, several = _argument_type(hints[field.name])
+        flags = [flag(field.name)]
+        if field.name == "eval_episodes":
+            flags.append("--eval_episodes")  # as the kit spells it
+        settings: dict[str, Any] = {"nargs": "+"} if several else {}
+        if kind is bool:
+            settings = {"nargs": "?", "const": True}
+        elif field.name == "resume":
+            settings = {"nargs": "?", "const": ""}
+        default = "" if field.default is None else f" (default: {field.default})"
+        groups[rules.stage].add_argument(
+            *flags,
+            dest=field.name,
+            default=argparse.SUPPRESS,
+            choices=rules.choices,
+            type=_boolean if kind is bool else kind,
+            help=rules.help.replace("%", "%%") + default,
+            **settings,
+        )
+    return parser
+
+
+def _argument_type(hint: Any) -> tuple[Any, bool]:
+    """The type of one argument of a field, and whether the field takes several."""
+    options = [part for part in typing.get_args(hint) if part is not type(None)]
+    if typing.get_origin(hint) is tuple:
+        return options[0], True
+    return (options[0] if options else hint), False
+
+
+def given_flags(argv: Sequence[str] | None = None, description: str = "") -> dict[str, Any]:
+    """The settings that a command line gives, and no others; raises UserError for what cannot be read."""
+    given = vars(make_parser(description).parse_args(argv))
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def config_from(given: dict[str, Any]) -> Config:
+    """The resolved settings of a new run, or (with ``resume`` among those given) of one that is resumed.
+
+    Raises:
+        UserError: The settings do not fit, or the run cannot be resumed with them.
+    """
+    if given.get("resume") is not None:
+        given = settings_to_resume(given)
+    return resolve(Config(**given), set(given))
+
+
+def parse_args(description: str, argv: Sequence[str] | None = None) -> Config:
+    """The resolved settings of a command line; raises UserError for what does not fit."""
+    return config_from(given_flags(argv, description))

@@ -1,0 +1,47 @@
+"""The presets: budgets only, never the algorithm. ``paper`` is the paper's; the others shorten it."""
+
+from types import MappingProxyType
+from typing import Any
+
+_PAPER: dict[str, Any] = dict(
+    epoch=3000,
+    explore_epochs=30,
+    online_steps=10_000,
+    finetune_epochs=300,
+    finetune_dynamics_steps=1000,
+    rollout_batch_size=50_000,
+    distance_samples=2000,
+)
+_LITE: dict[str, Any] = dict(dynamics_epochs=20, epoch=100, explore_epochs=10, finetune_epochs=60)
+_QUICK: dict[str, Any] = dict(
+    dataset_steps=50_000,
+    dynamics_epochs=8,
+    epoch=6,
+    explore_epochs=2,
+    online_steps=4_000,
+    finetune_epochs=5,
+    finetune_dynamics_steps=200,
+    rollout_batch_size=10_000,
+    eval_episodes=5,
+    distance_samples=1000,
+)
+_SMOKE: dict[str, Any] = dict(
+    dataset_steps=4_000,
+    dynamics_epochs=2,
+    epoch=2,
+    explore_epochs=1,
+    online_steps=300,
+    finetune_epochs=2,
+    finetune_dynamics_steps=20,
+    rollout_batch_size=1_000,
+    step_per_epoch=50,
+    rollout_freq=50,
+    eval_episodes=2,
+    uncertainty_buffer_size=1_000,
+    distance_samples=200,
+)
+
+PRESETS = MappingProxyType(
+    {"paper": _PAPER, "lite": _PAPER | _LITE, "quick": _PAPER | _QUICK, "smoke": _PAPER | _SMOKE}
+)
+"""Settings by preset; an epoch is ``step_per_epoch`` gradient steps."""

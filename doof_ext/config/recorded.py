@@ -1,0 +1,109 @@
+"""The settings that a run has recorded, and where another command line contradicts them."""
+
+import dataclasses
+import glob
+import json
+import os
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from doof_ext.config.settings import Config, Rules, flag, rules_by_name
+from doof_ext.config.validation import resolve
+from doof_ext.errors import UserError
+
+
+def recorded_settings(directory: str) -> dict[str, Any]:
+    """The settings of the run in ``directory``, by name, in the types of Config.
+
+    Raises:
+        UserError: The directory holds no run, or one of another version, or its file is damaged.
+    """
+    path = os.path.join(directory, "record", "hyper_param.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            recorded = json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{directory} is no run directory (there is no {path})") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): the run cannot be resumed") from None
+    hints = typing.get_type_hints(Config)
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    if not isinstance(recorded, dict) or not {"task", "seed", "preset"} <= set(recorded) <= set(defaults):
+        raise UserError(f"{path} holds no settings, or those of another version of doof_ext")
+    recorded = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
+    for name, value in recorded.items():
+        if not _fits(value, hints[name]):
+            raise UserError(f"{path} is damaged: {name} is {value!r}")
+    return defaults | recorded  # a setting that is newer than the run has its default
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
+    if typing.get_args(hint):  # a union
+        return any(_fits(value, part) for part in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+def differences(
+    settings: Mapping[str, Any], recorded: Mapping[str, Any], ignored: Callable[[Rules], bool]
+) -> list[str]:
+    """Where two sets of settings differ, a phrase each.
+
+    Args:
+        settings: The present ones, by name.
+        recorded: A run's.
+        ignored: Whether settings of these rules may differ. Settings that only one has are left out too.
+    """
+    rules = rules_by_name()
+    return [
+        f"{flag(name)} is {settings[name]}, the run's is {recorded[name]}"
+        for name in settings
+        if name in recorded and not ignored(rules[name]) and settings[name] != recorded[name]
+    ]
+
+
+def refuse_differences(settings: Mapping[str, Any], recorded: Mapping[str, Any], directory: str) -> None:
+    """Raises UserError with the list of settings that keep the run in ``directory`` from being resumed."""
+    found = differences(settings, recorded, lambda rules: rules.resumable)
+    if found:
+        raise UserError(f"{directory} cannot be resumed with other settings: {'; '.join(found)}")
+
+
+def settings_to_resume(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A command line's settings with ``resume`` among them, completed by those of the run that it names.
+
+    Args:
+        given: The settings; ``resume`` is a run directory, or empty for the newest unfinished run of the same settings.
+
+    Raises:
+        UserError: There is no such run, or a setting that is given differs from the run's.
+    """
+    directory = given["resume"]
+    if not directory:
+        directory = find_newest(dataclasses.asdict(resolve(Config(**given), set(given))))
+    recorded = recorded_settings(directory)
+    refuse_differences(given, recorded, directory)
+    resumable = {name: given[name] for name, rules in rules_by_name().items() if rules.resumable and name in given}
+    return recorded | resumable | {"resume": os.path.normpath(directory)}
+
+
+def find_newest(settings: Mapping[str, Any]) -> str:
+    """The newest unfinished run directory in LOGDIR/TASK with these settings; UserError where there is none."""
+    pattern = os.path.join(glob.escape(settings["logdir"]), glob.escape(settings["task"]), "doof*", "seed_*")
+    found = []
+    for directory in glob.glob(pattern):
+        if os.path.exists(os.path.join(directory, "result", "summary.json")):
+            continue
+        try:
+            recorded = recorded_settings(directory)
+        except UserError:
+            continue
+        if not differences(settings, recorded, lambda rules: rules.resumable):
+            found.append(directory)
+    if not found:
+        raise UserError(f"no unfinished run of these settings in {settings['logdir']}; give --resume RUN_DIR")
+    return max(found, key=lambda directory: os.path.getmtime(os.path.join(directory, "record", "hyper_param.json")))

@@ -1,0 +1,265 @@
+"""Every setting of a run: one typed dataclass whose fields say their own rules.
+
+The command line, the presets, validation and resumption derive from it. Imports neither torch nor a simulator, so that
+``--help`` and a wrong argument answer at once.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from doof_ext.config.presets import PRESETS
+from doof_ext.tasks import TaskSpec, get_spec, spec_of_env
+from doof_ext.uncertainty import estimator_names
+
+STAGES = {
+    "run": "the run",
+    "policy": "policy (stages 1, 2, 5)",
+    "uncertainty": "uncertainty estimators",
+    "mobile": "MOBILE only (--algo mobile)",
+    "rollouts": "model rollouts (stages 1, 2, 5)",
+    "dynamics": "dynamics (stages 1, 4)",
+    "pretrain": "stage 1, offline pretraining (Appendix B.1)",
+    "explore": "stage 2, uncertainty policy (Appendix B.2)",
+    "collect": "stage 3, online collection (Appendix B.3)",
+    "finetune_dynamics": "stage 4, dynamics finetuning (Appendix B.4)",
+    "finetune_policy": "stage 5, policy finetuning (Appendix B.5)",
+    "measure": "what is measured",
+}
+"""The stages and parts of a run that settings belong to, with their titles in ``--help``."""
+
+_AFTER_PRETRAINING = ("explore", "collect", "finetune_dynamics", "finetune_policy")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a field says of itself.
+
+    Attributes:
+        help: Its line of help.
+        stage: What it belongs to, a key of STAGES.
+        choices: The values it may take.
+        ge, gt, le, lt: Bounds of the value; of each number, where there are several.
+        default_from: Who fills it in where the user leaves it open: "task" or "preset".
+        after_pretraining: Whether stage 1 does not depend on it.
+        resumable: Whether a run may be resumed with another value, since no result depends on it.
+    """
+
+    help: str
+    stage: str
+    choices: Sequence[str] | None = None
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    default_from: str | None = None
+    after_pretraining: bool = False
+    resumable: bool = False
+
+    def violation(self, value: Any) -> str | None:
+        """What a value must be, where it is not that; None where it is. None as a value fits."""
+        numbers = value if isinstance(value, tuple) else [] if value is None or isinstance(value, bool) else [value]
+        bounds = (self.ge, self.gt, self.le, self.lt)
+        if bounds == (None,) * 4 or all(self._within(number) for number in numbers):
+            return None
+        if self.ge is not None and self.le is not None:
+            right = f"between {_short(self.ge)} and {_short(self.le)}"
+        else:
+            words = zip(("at least", "above", "at most", "below"), bounds, strict=True)
+            right = " and ".join(f"{word} {_short(bound)}" for word, bound in words if bound is not None)
+        return f"numbers {right}" if isinstance(value, tuple) else right
+
+    def _within(self, number: float) -> bool:
+        return (
+            (self.ge is None or number >= self.ge)
+            and (self.gt is None or number > self.gt)
+            and (self.le is None or number <= self.le)
+            and (self.lt is None or number < self.lt)
+        )
+
+
+def _short(bound: float) -> str:
+    power = int(bound).bit_length() - 1
+    return f"2**{power}" if power > 16 and bound == 2**power else f"{bound:g}"
+
+
+def option(default: Any, help: str, *, stage: str = "run", **rules: Any) -> Any:
+    """A field with its default, its line of help, and its rules (see :class:`Rules`)."""
+    rules.setdefault("after_pretraining", stage in _AFTER_PRETRAINING or rules.get("resumable", False))
+    return dataclasses.field(default=default, metadata={"rules": Rules(help, stage, **rules)})
+
+
+@dataclass
+class Config:
+    """Settings of one DOOF run. Until resolved, None may mean: the task's value (Tables 4 and 5) or the preset's."""
+
+    task: str = option("hopper-medium-v2", "the task")
+    preset: str = option(
+        "paper", "budgets; never changes the algorithm", choices=tuple(PRESETS), after_pretraining=True
+    )
+    seed: int = option(1, "seeds everything", ge=0, lt=2**32)
+    algo: str = option("mopo", "the offline algorithm", choices=("mopo", "mobile"))
+    uncertainty: str = option(
+        None, f"estimator of u(s, a): {', '.join(estimator_names())}; aleatoric by default, with MOBILE its own"
+    )
+    exploration_ratio: float = option(
+        1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself", ge=0, after_pretraining=True
+    )
+    rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)", ge=1, after_pretraining=True)
+    control: str | None = option(
+        None,
+        "extra-training: stages 2-4 left out; stage 5's gradient steps of plain MOPO in the pretrained dynamics",
+        choices=("extra-training",),
+        after_pretraining=True,
+    )
+    env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
+    termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
+    max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
+    source: str = option("auto", "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe")
+    download: bool = option(False, "fetch D4RL's file of the task where it is not on this machine", resumable=True)
+    dataset_steps: int | None = option(None, "steps of a recipe dataset; as many as D4RL's by default", ge=2)
+    physics: str = option(
+        "d4rl",
+        "the environment's: D4RL's bodies in Gymnasium, as shipped, or MuJoCo 2.1 itself",
+        choices=("d4rl", "gymnasium", "mujoco-py"),
+    )
+    device: str = option("cpu", "where networks and buffers live", choices=("cpu", "cuda"))
+    threads: int | None = option(None, "torch threads; all cores by default", ge=1, le=1024, resumable=True)
+    logdir: str = option("log", "run directories go to LOGDIR/TASK/…", resumable=True)
+    resume: str | None = option(
+        None, "resume the run in this directory; without one, the newest of these settings", resumable=True
+    )
+    pretrained: str | None = option(
+        None, "take stage 1 from the run in this directory, of the same stage-1 settings", after_pretraining=True
+    )
+    checkpoint_every: int = option(5, "epochs between checkpoints", ge=1, resumable=True)
+    wandb: str = option(
+        "auto",
+        "Weights & Biases; auto is online with an API key, else offline",
+        choices=("auto", "online", "offline", "off"),
+        resumable=True,
+    )
+
+    actor_lr: float = option(None, "learning rate of the actor", stage="policy", gt=0, default_from="task")
+    critic_lr: float = option(None, "learning rate of the critics", stage="policy", gt=0, default_from="task")
+    hidden_dims: tuple[int, ...] = option(
+        None, "hidden layers of actor and critics", stage="policy", ge=1, default_from="task"
+    )
+    gamma: float = option(0.99, "discount", stage="policy", ge=0, le=1)
+    tau: float = option(0.005, "rate at which target networks follow", stage="policy", ge=0, le=1)
+    auto_alpha: bool = option(
+        None, "learn the entropy temperature; true, but for one of MOBILE's tasks", stage="policy", default_from="task"
+    )
+    alpha: float = option(0.2, "the temperature where it is not learned", stage="policy", ge=0)
+    target_entropy: float | None = option(None, "minus the action dimension by default", stage="policy")
+    alpha_lr: float = option(1e-4, "learning rate of the temperature", stage="policy", gt=0)
+    batch_size: int = option(256, "rows of a batch, for policy and dynamics", stage="policy", ge=1)
+    step_per_epoch: int = option(1000, "gradient steps of an epoch", stage="policy", ge=1)
+    eval_episodes: int = option(10, "real episodes per evaluation", stage="policy", ge=1)
+
+    num_samples: int = option(
+        10, "mobile: next states per elite that the inconsistency is a mean over", stage="uncertainty", ge=1
+    )
+    hash_bits: int = option(32, "count: bits of a code", stage="uncertainty", ge=1, le=62)
+    count_type: str = option(
+        "AVG",
+        "count: mean of the members' counts, or less or plus --count-coef deviations",
+        stage="uncertainty",
+        choices=("AVG", "LC", "UC"),
+    )
+    count_coef: float = option(
+        0.5, "count: standard deviations that LC takes off and UC adds", stage="uncertainty", ge=0
+    )
+
+    num_q_ensemble: int = option(2, "critics", stage="mobile", ge=1)
+    deterministic_backup: bool = option(True, "leave the entropy out of the Q target", stage="mobile")
+    max_q_backup: bool = option(False, "the Q target is the best of ten sampled next actions", stage="mobile")
+    nonnegative_target: bool = option(
+        True, "clamp the Q target at 0, as the kit does; wrong for negative returns", stage="mobile"
+    )
+
+    rollout_freq: int = option(1000, "gradient steps between rollouts", stage="rollouts", ge=1)
+    rollout_batch_size: int = option(None, "start states per rollout", stage="rollouts", ge=1, default_from="preset")
+    rollout_length: int = option(None, "steps of a rollout", stage="rollouts", ge=1, default_from="task")
+    model_retain_epochs: int = option(5, "rollouts that the fake buffer holds", stage="rollouts", ge=1)
+    penalty_coef: float = option(None, "lambda_off", stage="rollouts", ge=0, default_from="task")
+
+    dynamics_lr: float = option(None, "learning rate of the dynamics", stage="dynamics", gt=0, default_from="task")
+    dynamics_hidden_dims: tuple[int, ...] = option(
+        None, "hidden layers of a member", stage="dynamics", ge=1, default_from="task"
+    )
+    dynamics_weight_decay: tuple[float, ...] = option(
+        None, "weight decay of each layer", stage="dynamics", ge=0, default_from="task"
+    )
+    n_ensemble: int = option(7, "members", stage="dynamics", ge=1)
+    n_elites: int = option(5, "members that predict", stage="dynamics", ge=1)
+    dynamics_epochs: int | None = option(
+        None, "most epochs of stages 1 and 4; no cap in the paper preset", stage="dynamics", ge=1
+    )
+    max_epochs_since_update: int = option(
+        5, "epochs without an improvement of 1 % before training stops", stage="dynamics", ge=1
+    )
+    holdout_ratio: float = option(0.2, "held-out part of the data, at most 1000 rows", stage="dynamics", ge=0, le=1)
+    logvar_loss_coef: float = option(0.01, "weight of the variance bounds in the loss", stage="dynamics", ge=0)
+
+    epoch: int = option(None, "epochs of pretraining", stage="pretrain", ge=1, default_from="preset")
+    real_ratio: float = option(0.05, "part of a batch from D", stage="pretrain", ge=0, le=1)
+
+    explore_epochs: int = option(
+        None, "epochs of training the uncertainty policy", stage="explore", ge=1, default_from="preset"
+    )
+    uncertainty_buffer_size: int = option(10_000, "transitions of D_u", stage="explore", ge=1)
+    explore_real_ratio: float = option(0.025, "part of a batch from D", stage="explore", ge=0, le=1)
+    explore_uncertainty_ratio: float = option(0.025, "part of a batch from D_u", stage="explore", ge=0, le=1)
+
+    online_steps: int = option(None, "real environment steps", stage="collect", ge=2, default_from="preset")
+    collect_deterministic: bool = option(False, "collect with mean actions instead of sampled ones", stage="collect")
+
+    finetune_dynamics_steps: int = option(
+        None, "gradient steps between validations", stage="finetune_dynamics", ge=1, default_from="preset"
+    )
+    finetune_dynamics_online_ratio: float = option(
+        0.5, "part of a batch from D_on", stage="finetune_dynamics", ge=0, le=1
+    )
+
+    finetune_epochs: int = option(
+        None, "epochs of policy finetuning", stage="finetune_policy", ge=1, default_from="preset"
+    )
+    finetune_real_ratio: float = option(0.025, "part of a batch from D", stage="finetune_policy", ge=0, le=1)
+    finetune_online_ratio: float = option(
+        0.0, "part of a batch from D_on; Appendix B.5 has none", stage="finetune_policy", ge=0, le=1
+    )
+    start_ratio: float = option(
+        0.5, "part of the rollouts of stages 2 and 5 that starts from D_u, or D_on", stage="finetune_policy", ge=0, le=1
+    )
+
+    distance_samples: int = option(
+        None, "state-action pairs of each dynamics distance", stage="measure", ge=1, default_from="preset"
+    )
+    distance_task: str | None = option(
+        None, "a task whose dataset the distance is measured on too (Figure 5)", stage="measure", resumable=True
+    )
+    render: bool = option(False, "save a short video of the finetuned policy", stage="measure", resumable=True)
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The task's spec; with ``env_id``, that environment's."""
+        if self.env_id is None:
+            return get_spec(self.task)
+        return spec_of_env(self.task, self.env_id, self.termination, self.max_episode_steps)
+
+    @property
+    def exploration_coef(self) -> float:
+        """λ_on."""
+        return self.exploration_ratio * self.penalty_coef
+
+
+def rules_by_name() -> dict[str, Rules]:
+    """The rules of every setting."""
+    return {field.name: field.metadata["rules"] for field in dataclasses.fields(Config)}
+
+
+def flag(name: str) -> str:
+    """A setting's flag on the command line."""
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,88 @@
+"""From what a user gives to settings that are complete and fit together."""
+
+import dataclasses
+import math
+from collections.abc import Set
+from typing import Any, NoReturn
+
+from doof_ext.config.presets import PRESETS
+from doof_ext.config.settings import Config, flag, rules_by_name
+from doof_ext.data import check_source
+from doof_ext.errors import UserError
+from doof_ext.tasks import get_spec, name_of_env
+from doof_ext.uncertainty import check_estimator
+from doof_ext.uncertainty.defaults import task_defaults
+
+
+def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
+    """Fills in what is left open from the preset and the task, and checks every value.
+
+    Args:
+        config: The settings.
+        given: Names of the settings that the user chose: a preset leaves those alone.
+
+    Returns:
+        The complete settings.
+
+    Raises:
+        UserError: A value breaks its rules, or two do not fit together.
+    """
+    if config.env_id is not None and "task" not in given:
+        config = dataclasses.replace(config, task=name_of_env(config.env_id))
+    if config.env_id is None and (config.termination, config.max_episode_steps) != (None, None):
+        raise UserError("--termination and --max-episode-steps go with --env-id; a task has its own")
+    spec = config.spec
+    if config.preset not in PRESETS:
+        raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")
+    preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
+    uncertainty = config.uncertainty or ("mobile" if config.algo == "mobile" else "aleatoric")
+    config = dataclasses.replace(config, **preset, uncertainty=check_estimator(uncertainty))
+    from_algorithm = {"auto_alpha": True, **task_defaults(spec, config.algo, config.uncertainty)[0]}
+    from_task = [name for name, rules in rules_by_name().items() if rules.default_from == "task"]
+    defaults = {name: getattr(spec, name) for name in from_task if hasattr(spec, name)} | from_algorithm
+    missing = [name for name in defaults if getattr(config, name) is None]
+    config = dataclasses.replace(config, **{name: defaults[name] for name in missing})
+    check_source(config.source)
+    for name, rules in rules_by_name().items():
+        _check_value(name, getattr(config, name), rules)
+    _check_together(config)
+    if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
+        raise UserError(f"--distance-task {config.distance_task} is another system than {spec.name}")
+    return config
+
+
+def _refuse(name: str, value: Any, right: str) -> NoReturn:
+    raise UserError(f"{flag(name)} is {value}; it must be {right}")
+
+
+def _check_value(name: str, value: Any, rules: Any) -> None:
+    if rules.choices and value is not None and value not in rules.choices:
+        _refuse(name, value, f"one of {', '.join(rules.choices)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        _refuse(name, value, "a finite number")
+    if value == ():
+        _refuse(name, value, "at least one number")
+    violation = rules.violation(value)
+    if violation:
+        _refuse(name, value, violation)
+
+
+def _check_together(config: Config) -> None:
+    if len(config.dynamics_weight_decay) != len(config.dynamics_hidden_dims) + 1:
+        layers = len(config.dynamics_hidden_dims) + 1
+        _refuse("dynamics_weight_decay", config.dynamics_weight_decay, f"{layers} numbers, one per layer")
+    if not config.logdir:
+        raise UserError("--logdir is empty; name a folder")
+    if config.uncertainty == "mobile" and config.n_elites < 2:
+        _refuse("n_elites", config.n_elites, "at least 2 with mobile, whose u is the spread over elites")
+    if config.n_elites > config.n_ensemble:
+        _refuse("n_elites", config.n_elites, f"at most --n-ensemble, {config.n_ensemble}")
+    for first, second in (
+        ("explore_real_ratio", "explore_uncertainty_ratio"),
+        ("finetune_real_ratio", "finetune_online_ratio"),
+    ):
+        if getattr(config, first) + getattr(config, second) >= 1:
+            right = f"below 1 together with {flag(first)}, to leave room for model rollouts"
+            _refuse(second, getattr(config, second), right)
+    if config.real_ratio >= 1:
+        _refuse("real_ratio", config.real_ratio, "below 1, to leave room for model rollouts")

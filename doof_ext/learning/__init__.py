@@ -1,0 +1,1 @@
+"""What learns: the ensemble dynamics, the policies in it, and the buffers that they learn from."""

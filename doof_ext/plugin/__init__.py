@@ -1,0 +1,1 @@
+"""OfflineRL-Kit's own scripts with DOOF plugged in."""

@@ -1,0 +1,197 @@
+"""Run directories as figures and tables read them: whole, unfinished or damaged, and which may stand together."""
+
+import csv
+import math
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from doof_ext.errors import UserError
+from doof_ext.evaluation.measurements import read_measurements
+from doof_ext.experiment.summary import read_summary
+from doof_ext.files import read_json
+from doof_ext.tasks import get_spec
+
+CONTROL = "control"
+_SCORE = "eval/normalized_episode_reward"
+_NUMBER = (int, float)
+
+
+@dataclass
+class Run:
+    """One run directory. ``problem`` says what is wrong with it, "" where nothing is."""
+
+    directory: str
+    settings: dict  # record/hyper_param.json
+    summary: dict | None = None  # None while the run is unfinished, or where the file is damaged
+    curve: list[dict] = field(default_factory=list)  # rows of policy_training_progress.csv, as numbers
+    distances: dict = field(default_factory=dict)  # see read_measurements
+    problem: str = ""
+
+    @property
+    def task(self):
+        return self.settings["task"]
+
+    @property
+    def seed(self):
+        return self.settings["seed"]
+
+    @property
+    def control(self) -> bool:
+        """Whether it is the arm of extra training without online data."""
+        return self.settings.get("control") is not None
+
+    @cached_property
+    def arm(self) -> str:
+        """What distinguishes it from other runs of its task but the seed."""
+        ratio = self.settings["exploration_ratio"]
+        parts = [CONTROL if self.control else f"ratio {ratio:g}"]
+        if self.settings["rounds"] > 1:
+            parts.append(f"{self.settings['rounds']} rounds")
+        if self.settings["algo"] != "mopo":
+            parts.append(self.settings["algo"])
+        if self.settings["uncertainty"] not in ("aleatoric", "mobile" if self.settings["algo"] == "mobile" else ""):
+            parts.append(self.settings["uncertainty"])
+        return ", ".join(parts)
+
+    @property
+    def provenance(self) -> str:
+        """recipe, d4rl, hdf5 or minari."""
+        return self.summary["dataset"]["source"] if self.summary else "unknown"
+
+    @property
+    def paper_name(self) -> str:
+        """The paper's abbreviation of the task, or its name where the paper has none."""
+        try:
+            return get_spec(self.task).paper_name or self.task
+        except UserError:
+            return self.task
+
+    def finetuning(self) -> list[tuple[int, int, float]]:
+        """Stage 5's curve: (round, gradient steps of stage 5 so far in all rounds, score)."""
+        steps, points = 0, []
+        for row in self.curve:
+            if row["stage"] == 5:
+                steps += self.settings["step_per_epoch"]
+                points.append((int(row["round"]), steps, row[_SCORE]))
+        return points
+
+
+def find_runs(paths) -> list[Run]:
+    """Every run in or below the paths, ordered by task, arm and seed. A run that is damaged says so in ``problem``.
+
+    Raises: UserError for a path that is no folder, or where there is no run at all.
+    """
+    directories = set()
+    for path in paths:
+        if not os.path.isdir(path):
+            raise UserError(f"{path} is no folder; give log directories or run directories")
+        for folder, folders, files in os.walk(path):
+            if os.path.basename(folder) == "record" and "hyper_param.json" in files:
+                directories.add(os.path.dirname(os.path.normpath(folder)))
+            folders[:] = [name for name in folders if name not in ("wandb", "checkpoint", "tb")]
+    if not directories:
+        raise UserError(f"no run directories in {', '.join(map(str, paths))}; a run makes LOGDIR/TASK/doof…/seed_…")
+    runs = [_read(directory) for directory in sorted(directories)]
+    return sorted(runs, key=lambda run: (run.task, run.control, run.arm, run.seed, run.directory))
+
+
+def _read(directory):
+    run = Run(
+        directory,
+        {
+            "task": "unknown task",
+            "seed": -1,
+            "exploration_ratio": math.nan,
+            "rounds": 1,
+            "algo": "",
+            "uncertainty": "aleatoric",
+            "step_per_epoch": 1000,
+            "preset": "",
+        },
+    )
+    problems = []
+    for read in (_settings, _curve, _distances, _summary):
+        try:
+            read(run)
+        except UserError as error:
+            problems.append(str(error))
+    if not problems and run.summary is None:
+        problems = [f"unfinished{_how_far(run)}"]
+    run.problem = "; ".join(problems)
+    return run
+
+
+def _settings(run):
+    path = os.path.join(run.directory, "record", "hyper_param.json")
+    settings = read_json(path)
+    for name, kind in (
+        ("task", str),
+        ("seed", int),
+        ("exploration_ratio", _NUMBER),
+        ("rounds", int),
+        ("algo", str),
+        ("uncertainty", str),
+        ("step_per_epoch", int),
+        ("preset", str),
+    ):
+        if not isinstance(settings.get(name), kind):
+            raise UserError(f"{path} is damaged: {name} is {settings.get(name)!r}")
+    run.settings = settings
+
+
+def _curve(run):
+    path = os.path.join(run.directory, "record", "policy_training_progress.csv")
+    if not os.path.exists(path):
+        return
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [
+                {name: float(value) for name, value in row.items() if name and value} for row in csv.DictReader(file)
+            ]
+        if any(not {"stage", "round", _SCORE} <= set(row) for row in rows):
+            raise ValueError("a row without stage, round or score")
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged ({error})") from error
+    run.curve = rows
+
+
+def _distances(run):
+    path = os.path.join(run.directory, "result", "distances.npz")
+    if os.path.exists(path):
+        run.distances = read_measurements(path)
+
+
+def _summary(run):
+    path = os.path.join(run.directory, "result", "summary.json")
+    if not os.path.exists(path):
+        return
+    run.summary = read_summary(path)
+
+
+def _how_far(run):
+    if not run.curve:
+        return ""
+    return f": stage {run.curve[-1]['stage']:.0f}, {len(run.curve)} epochs of policy training so far"
+
+
+def check_alike(runs) -> None:
+    """Raises UserError where the finished runs are of different presets or provenance: their averages would mix."""
+    for what, values in (
+        ("presets", {run.settings["preset"] for run in runs if run.summary}),
+        ("provenance", {run.provenance for run in runs if run.summary}),
+        ("physics", {run.summary["physics"] for run in runs if run.summary}),
+    ):
+        if len(values) > 1:
+            raise UserError(
+                f"these runs are of different {what} ({', '.join(sorted(values))}); give runs that are "
+                "alike, or --mix to have them in one report"
+            )
+
+
+def grouped(runs, key) -> dict:
+    """Runs by what ``key`` gives of each, in the order of their first."""
+    groups = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups

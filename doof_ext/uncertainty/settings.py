@@ -1,0 +1,27 @@
+"""The settings that our estimators read of a run."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class EstimatorSettings(Protocol):
+    """What an estimator may read of a run's settings (:class:`doof_ext.config.Config` has them)."""
+
+    seed: int
+    n_ensemble: int
+    num_samples: int
+    hash_bits: int
+    count_type: str
+    count_coef: float
+
+
+@dataclass
+class EstimatorDefaults:
+    """The defaults, for an estimator that is made without a run."""
+
+    seed: int = 1
+    n_ensemble: int = 7
+    num_samples: int = 10
+    hash_bits: int = 32
+    count_type: str = "AVG"
+    count_coef: float = 0.5

@@ -1,0 +1,61 @@
+"""Arms of an experiment: a shared stage 1, and the control."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import resumed, wrap_stage
+
+from doof_ext import pipeline
+from doof_ext.errors import RunStoppedError, UserError
+
+
+def test_arms_share_one_pretraining(settings):
+    _, first = pipeline.run(settings(exploration_ratio=0.5))
+    alone, _ = pipeline.run(settings())
+    shared, directory = pipeline.run(settings(pretrained=first))
+    assert shared["scores"] == alone["scores"] and shared["distance"] == alone["distance"]
+    assert shared["pretrained"] == first
+    policies = [Path(run) / "checkpoint" / "pretrained_policy.pth" for run in (first, directory)]
+    states = [torch.load(path, weights_only=True) for path in policies]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_run_goes_on_without_the_run_it_had_its_pretraining_from(settings, monkeypatch):
+    _, first = pipeline.run(settings(exploration_ratio=0.5))
+    config = settings(pretrained=first)
+
+    def fails(collect):
+        def wrapper(*inputs):
+            raise RunStoppedError("in stage 3")
+
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        wrap_stage(patch, "collect", fails)
+        with pytest.raises(RunStoppedError) as caught:
+            pipeline.run(config)
+    shutil.rmtree(first)
+    for path in Path(caught.value.run_directory).glob("checkpoint/pretraining/*/manifest.json"):
+        path.write_text("{}")  # of its own copy for others, it has no need either
+    pipeline.run(resumed(caught.value.run_directory))
+
+
+def test_another_pretraining_is_refused(settings, tmp_path):
+    _, first = pipeline.run(settings())
+    with pytest.raises(UserError, match="--penalty-coef is "):
+        pipeline.run(settings(pretrained=first, penalty_coef=1.0))
+    with pytest.raises(UserError, match="no run has ended its stage 1"):
+        pipeline.run(settings(pretrained=str(tmp_path)))
+
+
+def test_the_control_trains_on_in_the_pretrained_dynamics_without_a_step(settings):
+    summary, directory = pipeline.run(settings(control="extra-training", finetune_epochs=3))
+    assert [stage["name"] for stage in summary["stages"]] == ["pretrain", "finetune_policy"]
+    assert summary["stages"][1]["gradient_steps"] == 12 and summary["online_steps"] == 0
+    assert set(summary["scores"]) == {"pretrained", "finetuned"}
+    models = [Path(directory) / path for path in ("model/dynamics.pth", "checkpoint/pretrained_dynamics.pth")]
+    states = [torch.load(path, weights_only=True) for path in models]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert summary["distance"]["uniform"]["before"] == summary["distance"]["uniform"]["after"]

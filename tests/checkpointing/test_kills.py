@@ -1,0 +1,123 @@
+"""A run that was killed, wherever it was, ends as if it had not been."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+SETTINGS = (
+    "--task",
+    "hopper-medium-v2",
+    "--preset",
+    "smoke",
+    "--source",
+    "recipe",
+    "--seed",
+    "3",
+    "--threads",
+    "1",
+    "--rounds",
+    "2",
+    "--online-steps",
+    "120",
+    "--checkpoint-every",
+    "1",
+    "--wandb",
+    "off",
+)
+
+
+def _run(kill_at, counter, *argv):
+    """killed_run.py; its exit code, which is -SIGKILL where it was killed."""
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "checkpointing" / "killed_run.py"),
+        str(kill_at),
+        str(counter),
+        *map(str, argv),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode
+
+
+@pytest.fixture(scope="module")
+def whole(_own_data_folder, tmp_path_factory):
+    """The run directory of a run that nothing interrupted, and how many events it had."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert _run(0, folder / "counter", *SETTINGS, "--logdir", folder) == 0
+    (run_dir,) = folder.glob("*/*/seed_3*")
+    return run_dir, int((folder / "counter.total").read_text())
+
+
+def _killed_and_resumed(folder, kills):
+    """The directory of a run that was killed at each of the events ``kills``, in rising order; the stages it was in."""
+    counter = folder / "counter"
+    assert _run(kills[0], counter, *SETTINGS, "--logdir", folder) == -signal.SIGKILL
+    (run_dir,) = folder.glob("*/*/seed_3*")
+    for kill in [*kills[1:], 0]:
+        code = _run(kill, counter, "--resume", run_dir)
+        assert code == (-signal.SIGKILL if kill else 0)
+    return run_dir, (folder / "counter.places").read_text().splitlines()
+
+
+def _assert_same_run(one, other):
+    summaries = [json.loads((run / "result" / "summary.json").read_text()) for run in (one, other)]
+    for summary in summaries:
+        del summary["command"]
+        for stage in summary["stages"]:
+            del stage["seconds"]
+    assert summaries[0] == summaries[1]
+    for path in ("model/policy.pth", "model/dynamics.pth", "checkpoint/exploration_policy.pth"):
+        states = [torch.load(run / path, weights_only=True) for run in (one, other)]
+        for name, tensor in states[0].items():
+            assert torch.equal(tensor, states[1][name]), (path, name)
+    with h5py.File(one / "result/online_buffer.hdf5") as a, h5py.File(other / "result/online_buffer.hdf5") as b:
+        for name in ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "infos/qpos"):
+            np.testing.assert_array_equal(a[name][()], b[name][()], err_msg=name)
+        assert len(a["rewards"]) == 240  # two rounds
+    for name in ("policy_training_progress.csv", "dynamics_training_progress.csv"):
+        rows = [list(csv.DictReader((run / "record" / name).read_text().splitlines())) for run in (one, other)]
+        assert rows[0] == rows[1]
+    scalars = []
+    for run in (one, other):
+        events = EventAccumulator(str(run / "record" / "tb")).Reload()
+        scalars.append({tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]})
+    assert scalars[0] == scalars[1]
+
+
+def _random_events(total, count, seed):
+    return sorted(random.Random(seed).sample(range(1, total), count))
+
+
+def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
+    run_dir, total = whole
+    resumed, _ = _killed_and_resumed(tmp_path, _random_events(total, 3, seed=1))
+    _assert_same_run(resumed, run_dir)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_25_random_points_over_all_stages_ends_as_if_it_had_not_been(whole, tmp_path):
+    run_dir, total = whole
+    resumed, places = _killed_and_resumed(tmp_path, _random_events(total, 25, seed=2))
+    _assert_same_run(resumed, run_dir)
+    print(*places, sep="\n")
+    assert len(places) == 25
+    assert {place.split()[0] for place in places} == {
+        "pretrain",
+        "explore",
+        "collect",
+        "finetune_dynamics",
+        "finetune_policy",
+    }

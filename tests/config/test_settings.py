@@ -1,0 +1,152 @@
+"""The command line: every number of the paper is a default and an option; wrong values are one line."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from doof_ext.config import PRESETS, Config, parse_args, resolve
+from doof_ext.errors import UserError
+
+
+def _parse(*argv):
+    return parse_args("test", list(argv))
+
+
+def test_the_paper_preset_is_the_papers():
+    config = _parse("--task", "hopper-medium-v2")
+    expected = dict(
+        preset="paper",
+        epoch=3000,
+        step_per_epoch=1000,
+        explore_epochs=30,
+        online_steps=10_000,
+        finetune_epochs=300,
+        dynamics_epochs=None,
+        batch_size=256,
+        real_ratio=0.05,
+        explore_real_ratio=0.025,
+        explore_uncertainty_ratio=0.025,
+        finetune_real_ratio=0.025,
+        finetune_online_ratio=0.0,
+        start_ratio=0.5,
+        finetune_dynamics_online_ratio=0.5,
+        uncertainty_buffer_size=10_000,
+        n_ensemble=7,
+        n_elites=5,
+        gamma=0.99,
+        actor_lr=1e-4,
+        critic_lr=3e-4,
+        dynamics_lr=1e-3,
+        hidden_dims=(256, 256),
+        rollout_length=5,
+        penalty_coef=5.0,
+        dynamics_hidden_dims=(200, 200, 200, 200),
+        rollout_batch_size=50_000,
+        model_retain_epochs=5,
+    )
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert config.exploration_coef == 5.0
+
+
+def test_lite_is_the_contracts():
+    config = _parse("--preset", "lite")
+    budgets = (config.dynamics_epochs, config.epoch, config.explore_epochs, config.online_steps, config.finetune_epochs)
+    assert budgets == (20, 100, 10, 10_000, 60)
+
+
+def test_presets_change_budgets_only():
+    budgets = {
+        "dataset_steps",
+        "dynamics_epochs",
+        "epoch",
+        "explore_epochs",
+        "online_steps",
+        "finetune_epochs",
+        "finetune_dynamics_steps",
+        "rollout_batch_size",
+        "rollout_freq",
+        "step_per_epoch",
+        "eval_episodes",
+        "uncertainty_buffer_size",
+        "distance_samples",
+    }
+    assert set().union(*PRESETS.values()) <= budgets
+
+
+def test_flags_win_over_preset_and_task():
+    config = _parse(
+        "--preset",
+        "smoke",
+        "--epoch",
+        "7",
+        "--penalty-coef",
+        "2.0",
+        "--exploration-ratio",
+        "0.25",
+        "--hidden-dims",
+        "32",
+        "16",
+        "--auto-alpha",
+        "False",
+        "--eval_episodes",
+        "3",
+    )
+    assert (config.epoch, config.penalty_coef, config.exploration_coef) == (7, 2.0, 0.5)
+    assert config.hidden_dims == (32, 16) and config.auto_alpha is False and config.eval_episodes == 3
+
+
+def test_each_task_brings_its_own_settings():
+    for task, length, coef in (("walker2d-medium-replay-v2", 1, 2.5), ("halfcheetah-random-v2", 1, 0.25)):
+        config = _parse("--task", task)
+        assert (config.rollout_length, config.penalty_coef) == (length, coef)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--task", "hoper-medium-v2"], "did you mean hopper-medium-v2"),
+        (["--algo", "mobile", "--n-elites", "1"], "--n-elites is 1; it must be at least 2 with mobile"),
+        (["--uncertainty", "magic"], "unknown uncertainty 'magic'; choose aleatoric"),
+        (["--epoch", "-1"], "--epoch is -1; it must be at least 1"),
+        (["--online-steps", "0"], "--online-steps is 0; it must be at least 2"),
+        (["--dataset-steps", "1"], "--dataset-steps is 1; it must be at least 2"),
+        (["--seed", "99999999999999999999"], r"below 2\*\*32"),
+        (["--logdir", ""], "--logdir is empty"),
+        (["--rounds", "-3"], "--rounds"),
+        (["--exploration-ratio", "-0.5"], "--exploration-ratio is -0.5; it must be at least 0"),
+        (["--exploration-ratio", "nan"], "finite"),
+        (["--actor-lr", "0"], "--actor-lr is 0.0; it must be above 0"),
+        (["--real-ratio", "1.5"], "between 0 and 1"),
+        (["--finetune-real-ratio", "0.6", "--finetune-online-ratio", "0.6"], "leave room for model rollouts"),
+        (["--preset", "huge"], "invalid choice"),
+        (["--source", "web"], "unknown source"),
+        (["--epoch", "many"], "invalid int"),
+        (["--auto-alpha", "perhaps"], "neither true nor false"),
+        (["--n-elites", "9"], "--n-ensemble"),
+        (["--no-such-flag"], "unrecognized"),
+    ],
+)
+def test_wrong_values_are_one_line(argv, message):
+    with pytest.raises(UserError, match=message) as caught:
+        _parse(*argv)
+    assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(Config)]),
+            st.sampled_from(["1", "-1", "0.5", "inf", "smoke", "../../x", "a\nb", ""]),
+        ),
+        max_size=6,
+    )
+)
+def test_no_command_line_ends_in_a_traceback(argv):
+    try:
+        config = _parse(*argv)
+    except UserError:
+        return
+    assert resolve(config, {f.name for f in dataclasses.fields(Config)}) == config

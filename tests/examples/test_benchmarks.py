@@ -1,0 +1,44 @@
+"""The benchmarks run; their times are nobody's business here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_engine_benchmark_runs_at_small_sizes(tmp_path):
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        str(ROOT / "benchmarks" / "bench_engine.py"),
+        "--small",
+        "--json",
+        str(tmp_path / "engine.json"),
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "engine.json").read_text())
+    works = ["sac_step", "rollout", "epoch", "dynamics_step", "buffer_sample", "load_1e6"]
+    assert [row["work"] for row in report["rows"]] == works
+    assert set(report) == {"kit", "machine", "threads", "peak_memory_mib", "rows"}
+    assert all(row["kit"] > 0 and row["ours"] > 0 for row in report["rows"])
+
+
+def test_the_checkpoint_benchmark_runs_at_small_sizes():
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "bench_checkpoint.py"), "--small"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and "% of the time" in done.stdout, done.stderr
+
+
+def test_the_readmes_speed_is_the_reports():
+    readme = (ROOT / "README.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "engine.json").read_text())
+    assert report["machine"] in readme and report["kit"] == "offlinerlkit"
+    for row in report["rows"]:
+        kits, ours = (f"{1e3 * s:.0f}" if s >= 0.1 else f"{1e3 * s:.3g}" for s in (row["kit"], row["ours"]))
+        assert f"| {kits} | {ours} | {row['ratio']:.1f} |" in readme

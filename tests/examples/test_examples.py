@@ -1,0 +1,133 @@
+"""The scripts beside run_doof.py, as a user types them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _run(script, *argv, cwd):
+    command = [sys.executable, str(ROOT / "run_example" / script), *map(str, argv)]
+    return subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
+def _summary(logdir):
+    (path,) = Path(logdir).glob("*/*/*/result/summary.json")
+    return json.loads(path.read_text())
+
+
+def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
+    made = _run("make_dataset.py", "--task", "hopper-random-v2", "--steps", 500, "--out", "d.hdf5", cwd=tmp_path)
+    assert made.returncode == 0 and "d.hdf5: 500 steps" in made.stdout, made.stderr
+    told = _run("make_dataset.py", "--info", "d.hdf5", cwd=tmp_path).stdout
+    for words in (
+        "500 in",
+        "11 observed, 3 acted",
+        "normalised",
+        "qpos [6]",
+        "recipe        hopper-random-v2",
+        "physics check: the environment reproduces",
+    ):
+        assert words in told, words
+    cut = _run(
+        "make_dataset.py",
+        "--task",
+        "hopper-random-v2",
+        "--source",
+        "hdf5:d.hdf5",
+        "--steps",
+        100,
+        "--out",
+        "e.hdf5",
+        cwd=tmp_path,
+    )
+    assert (
+        "100 steps" in cut.stdout
+        and "recipe        hopper-random-v2" in _run("make_dataset.py", "--info", "e.hdf5", cwd=tmp_path).stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "give --task"),
+        (["--task", "pen-human-v1", "--out", "d.hdf5"], "human data cannot be made here"),
+        (["--task", "hopper-random-v2", "--steps", "1", "--out", "d.hdf5"], "--steps is 1"),
+        (["--info", "none.hdf5"], "no dataset file"),
+        (["--steps", "many"], "invalid int"),
+    ],
+)
+def test_make_datasets_bad_input_is_one_line(tmp_path, argv, message):
+    done = _run("make_dataset.py", *argv, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_pen_runs_on_a_small_file_of_random_actions_labelled_so(tmp_path):
+    made = _run(
+        "make_dataset.py",
+        "--task",
+        "pen-cloned-v1",
+        "--source",
+        "random",
+        "--steps",
+        600,
+        "--out",
+        "pen.hdf5",
+        cwd=tmp_path,
+    )
+    assert made.returncode == 0, made.stderr
+    done = _run(
+        "run_doof.py",
+        "--task",
+        "pen-cloned-v1",
+        "--source",
+        "hdf5:pen.hdf5",
+        "--preset",
+        "smoke",
+        "--wandb",
+        "off",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "RECIPE pen-cloned-v1 with uniform random actions" in done.stdout and "not D4RL's data" in done.stdout
+    assert "physics check: the environment reproduces" in done.stdout
+    summary = _summary(tmp_path / "log")
+    assert summary["dataset"]["source"] == "recipe" and summary["physics"] == "d4rl"
+    assert summary["distance"]["fake_buffer"]["before"]["mean"] > 0
+
+
+def test_your_own_task_runs_as_the_example_shows(tmp_path):
+    done = _run("run_own_task.py", "--steps", 1000, "--preset", "smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = _summary(tmp_path / "log")
+    assert summary["task"] == "my-pendulum" and summary["dataset"]["source"] == "hdf5"
+    assert len(summary["stages"]) == 5 and summary["online_steps"] == 300
+    assert summary["distance"]["fake_buffer"]["before"] == {"mean": None, "max": None}
+
+
+def test_your_own_environment_runs_from_the_command_line(tmp_path):
+    (tmp_path / "my_rules.py").write_text("def fallen(obs, act, next_obs):\n    return abs(next_obs[:, 1:2]) > 0.2\n")
+    own = ("--env-id", "InvertedPendulum-v5")
+    _run("make_dataset.py", *own, "--source", "random", "--steps", 500, "--out", "d.hdf5", cwd=tmp_path)
+    done = _run(
+        "run_doof.py",
+        *own,
+        "--termination",
+        "my_rules:fallen",
+        "--source",
+        "hdf5:d.hdf5",
+        "--preset",
+        "smoke",
+        "--wandb",
+        "off",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "disagrees" not in done.stdout and "none of its states could be simulated" in done.stdout
+    assert _summary(tmp_path / "log")["task"] == "InvertedPendulum-v5"

@@ -1,0 +1,152 @@
+"""Run directories as they are found: whole, unfinished, damaged, and those that may not stand together."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from doof_ext.errors import UserError
+from doof_ext.report.runs import check_alike, find_runs
+
+
+@pytest.fixture
+def one(runs_folder, tmp_path):
+    """A copy of one run's directory that a test may damage."""
+    source = next(run for run in find_runs([runs_folder]) if run.arm == "ratio 1")
+    shutil.copytree(source.directory, tmp_path / "log" / "run")
+    return tmp_path / "log" / "run"
+
+
+def test_all_runs_are_found_in_order(runs_folder):
+    runs = find_runs([runs_folder])
+    assert [(run.paper_name, run.arm, run.seed) for run in runs] == [
+        ("HP-m", "ratio 0", 1),
+        ("HP-m", "ratio 0", 2),
+        ("HP-m", "ratio 1", 1),
+        ("HP-m", "ratio 1", 2),
+        ("HP-m", "ratio 1, 2 rounds", 1),
+        ("HP-m", "control", 1),
+        ("HP-m", "control", 2),
+        ("WK-r", "ratio 0", 1),
+        ("WK-r", "ratio 0", 2),
+        ("WK-r", "ratio 1", 1),
+        ("WK-r", "ratio 1", 2),
+        ("WK-r", "control", 1),
+        ("WK-r", "control", 2),
+    ]
+    assert not any(run.problem for run in runs) and {run.provenance for run in runs} == {"recipe"}
+    (rounds,) = (run for run in runs if "rounds" in run.arm)
+    assert [(round, steps) for round, steps, _ in rounds.finetuning()] == [
+        (1, 4),
+        (1, 8),
+        (1, 12),
+        (2, 16),
+        (2, 20),
+        (2, 24),
+    ]
+    assert set(rounds.distances) == {"data", "random_actions", "uniform", "fake_buffer", "online", "other"}
+    for kind, both in rounds.distances.items():
+        assert rounds.summary["distance"][kind]["after"]["mean"] == pytest.approx(
+            float(both["after"]["distance"].mean())
+        )
+
+
+def test_a_folder_without_runs_and_a_path_that_is_none_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no run directories"):
+        find_runs([tmp_path])
+    with pytest.raises(UserError, match="is no folder"):
+        find_runs([tmp_path / "none"])
+
+
+def test_an_unfinished_run_says_how_far_it_is(one):
+    (one / "result" / "summary.json").unlink()
+    (run,) = find_runs([one.parent])
+    assert run.summary is None and run.problem == "unfinished: stage 5, 6 epochs of policy training so far"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"task": 3}', None])
+def test_a_damaged_summary_is_named_and_the_rest_still_read(one, runs_folder, content):
+    path = one / "result" / "summary.json"
+    if content is None:
+        content = json.dumps(json.loads(path.read_text()) | {"scores": {"pretrained": {"mean": None, "std": 0}}})
+    path.write_text(content)
+    runs = find_runs([one.parent, runs_folder])
+    (damaged,) = (run for run in runs if run.problem)
+    assert "summary.json" in damaged.problem and damaged.summary is None and damaged.curve and len(runs) == 14
+
+
+@pytest.mark.parametrize(
+    "path", ["result/distances.npz", "record/policy_training_progress.csv", "record/hyper_param.json"]
+)
+def test_other_damaged_files_are_named(one, path):
+    (one / path).write_bytes(b"PK\x03\x04 or not, \xff\n1,2,3")
+    (run,) = find_runs([one.parent])
+    assert path.rpartition("/")[2] in run.problem
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=6,
+    ),
+    st.sampled_from(
+        [
+            "scores",
+            "distance",
+            "dataset",
+            "stages",
+            "versions",
+            "gain",
+            "seed",
+            "task",
+            "physics",
+            "scores/x",
+            "distance/uniform",
+            "scores/finetuned",
+        ]
+    ),
+)
+def test_a_summary_of_strange_content_is_read_or_named(one, whole_summary, value, place):
+    summary = json.loads(whole_summary)
+    name, _, inner = place.partition("/")
+    if inner:
+        summary[name][inner] = value
+    else:
+        summary[name] = value
+    (one / "result" / "summary.json").write_text(json.dumps(summary))
+    (run,) = find_runs([one.parent])
+    assert (run.summary is None) == bool(run.problem) and "\n" not in run.problem
+
+
+@pytest.fixture
+def whole_summary(one):
+    return (one / "result" / "summary.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [(("preset",), "lite", "presets"), (("dataset", "source"), "d4rl", "provenance"), (("physics",), "x", "physics")],
+)
+def test_what_differs_in_kind_is_not_averaged(one, runs_folder, place, value, message):
+    path = one / "result" / "summary.json"
+    summary = json.loads(path.read_text())
+    target = summary if len(place) == 1 else summary[place[0]]
+    target[place[-1]] = value
+    path.write_text(json.dumps(summary))
+    if place == ("preset",):
+        settings_path = one / "record" / "hyper_param.json"
+        settings_path.write_text(settings_path.read_text().replace('"smoke"', '"lite"'))
+    with pytest.raises(UserError, match=message):
+        check_alike(find_runs([one.parent, runs_folder]))
+    check_alike(find_runs([runs_folder]))
+
+
+def test_distances_hold_numbers_only(one):
+    np.savez(one / "result" / "distances.npz", **{"data/before/distance": np.array(["a"])})
+    (run,) = find_runs([one.parent])
+    assert "no row of numbers" in run.problem
