@@ -2,19 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 
 # The original stack, beside it: gym 0.23.1, d4rl 1.1, mujoco-py 2.1 and the kit.
 PYTHON310 ?= python3.10
 LEGACY := .venv-legacy
 KIT ?= git+https://github.com/yihaosun1124/OfflineRL-Kit@e3ce697
 
-.PHONY: quickstart test test-slow test-legacy legacy lint
+.PHONY: quickstart test test-slow test-legacy legacy lint docs wheel
 
 quickstart: $(VENV)/ready
 	$(BIN)/python run_example/run_doof.py --task hopper-medium-v2 --preset quick
 
 test: $(VENV)/ready lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow
@@ -22,8 +23,16 @@ test-slow: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
-$(VENV)/ready: requirements.lock setup.py
+docs: $(VENV)/ready
+	$(BIN)/mkdocs build --strict
+
+wheel:
+	tools/check_wheel.sh $(PYTHON) torch==2.13.0
+
+$(VENV)/ready: requirements.lock setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
@@ -35,7 +44,7 @@ test-legacy: $(LEGACY)/ready
 	DOOF_KIT=offlinerlkit D4RL_SUPPRESS_IMPORT_ERROR=1 $(LEGACY)/bin/python -m pytest
 
 # Debian 12: apt-get install libosmesa6-dev libgl1-mesa-dev libglew-dev patchelf. The last line compiles mujoco-py.
-$(LEGACY)/ready: requirements-legacy.txt setup.py
+$(LEGACY)/ready: requirements-legacy.txt setup.py pyproject.toml
 	$(PYTHON310) -m venv $(LEGACY)
 	$(LEGACY)/bin/pip install --quiet --upgrade pip wheel "setuptools<70" "numpy<1.24" "Cython<3"
 	$(LEGACY)/bin/pip install --quiet --no-build-isolation --requirement requirements-legacy.txt

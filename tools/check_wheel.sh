@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Builds the wheel, installs it without extras into an empty environment, and runs a smoke run outside the repository.
+#
+#   tools/check_wheel.sh [PYTHON] [CONSTRAINT …]     e.g. tools/check_wheel.sh python3.11 torch==2.13.0
+set -euo pipefail
+python=${1:-python3}
+shift || true
+repository=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$python" -m venv "$work/venv"
+pip="$work/venv/bin/pip"
+"$pip" install --quiet --upgrade pip
+"$pip" wheel --quiet --no-deps --wheel-dir "$work/dist" "$repository"
+"$pip" install --quiet "$@" "$work"/dist/doof_ext-*.whl
+cd "$work"
+export DOOF_DATA_DIR="$work/data" PYTHONPATH=
+"$work/venv/bin/doof" --help > /dev/null
+"$work/venv/bin/doof" run --preset smoke --task hopper-medium-v2 --source recipe --wandb off
+ls "$work"/log/*/*/*/result/summary.json
+"$work/venv/bin/python" --version
+echo "the wheel works"
