@@ -9,7 +9,7 @@ import importlib
 
 from doof_ext.plugin.namespaces import offer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Config": "doof_ext.config",

@@ -6,7 +6,6 @@ tree, the SHA-256 of the tensors' file, and a SHA-256 of itself.
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from doof_ext import __version__
 from doof_ext.errors import RunStoppedError, UserError
 
 _FORMAT = 2
@@ -98,18 +98,12 @@ class _DamagedError(Exception):
     """A checkpoint that is not what was written."""
 
 
-def _version() -> str:
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("doof_ext")
-    return "an uninstalled doof_ext"
-
-
 def _refuse_other_format(path: str, content: dict[str, Any]) -> None:
     """Raises UserError for a whole checkpoint that another version of the package wrote."""
     if content["format"] != _FORMAT:
         writer = content.get("version", "0.1")  # format 1 did not name it
         raise UserError(
-            f"{path} was written by doof_ext {writer} (checkpoint format {content['format']}); this is {_version()} "
+            f"{path} was written by doof_ext {writer} (checkpoint format {content['format']}); this is {__version__} "
             f"(format {_FORMAT}), which cannot resume it: finish the run with doof_ext {writer}, or start it anew"
         )
 
@@ -119,7 +113,7 @@ def _write(folder: str, tree: dict[str, Any]) -> None:
     shape = _flatten(tree, tensors, set())
     state = os.path.join(folder, "state.safetensors")
     save_file(tensors, state)
-    content = {"format": _FORMAT, "version": _version(), "state_sha256": _sync_and_hash(state), "tree": shape}
+    content = {"format": _FORMAT, "version": __version__, "state_sha256": _sync_and_hash(state), "tree": shape}
     manifest = os.path.join(folder, "manifest.json")
     with open(manifest, "w", encoding="utf-8") as file:
         file.write(json.dumps({"content": content, "sha256": _hash_json(content)}))

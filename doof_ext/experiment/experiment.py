@@ -46,20 +46,21 @@ class Experiment:
 
     def __init__(self, config: Config, loaded: LoadedDataset) -> None:
         self.config, self.loaded = config, loaded
+        self._notices: list[str] = []
+        fresh = None if config.resume else self._load_pretraining()  # refused before a directory is made
         self.directory = config.resume or run_directory.create_run_directory(config)
         self.files = RunFiles(self.directory)
         self._signals = SignalWatcher()
-        self._notices: list[str] = []
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
             opened.enter_context(run_directory.lock(self.directory))
             try:
-                self._open(opened)
+                self._open(opened, fresh)
             except OSError as error:
                 raise self._stopped(error) from error
             self._closing = opened.pop_all()
 
-    def _open(self, opened: contextlib.ExitStack) -> None:
+    def _open(self, opened: contextlib.ExitStack, exported: dict[str, Any] | None) -> None:
         config = self.config
         settings = dataclasses.asdict(config)
         if config.resume:
@@ -70,11 +71,11 @@ class Experiment:
             write_json(self.files.settings, settings)
         store = CheckpointStore(self.files.checkpoints)
         checkpoint = store.load(self._notices.append) if config.resume else None
-        fingerprint, exported = self._fingerprint(), None
+        fingerprint = self._fingerprint()
         if checkpoint is not None:
             check_same_run(checkpoint, fingerprint)
-        elif config.pretrained:
-            exported = self._load_pretraining(config.pretrained)
+        elif config.resume:  # stopped before its first checkpoint
+            exported = self._load_pretraining()
         self._wandb = wandb_logger.start(config, self.directory, self.files.wandb_ledger)
         if self._wandb is not None:
             opened.callback(self._wandb.finish)
@@ -103,8 +104,11 @@ class Experiment:
         if changed:
             self._notices.append(f"WARNING: {', '.join(changed)}: results may differ from an uninterrupted run's")
 
-    def _load_pretraining(self, directory: str) -> dict[str, Any]:
-        """Stage 1 of another run; raises UserError where that is not this run's stage 1."""
+    def _load_pretraining(self) -> dict[str, Any] | None:
+        """Stage 1 of the run ``config.pretrained``, if any; raises UserError where that is not this run's stage 1."""
+        directory = self.config.pretrained
+        if directory is None:
+            return None
         exported = CheckpointStore(RunFiles(directory).pretraining).load(self._notices.append)
         if exported is None:
             raise UserError(f"--pretrained {directory}: no run has ended its stage 1 there")

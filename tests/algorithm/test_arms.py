@@ -44,10 +44,12 @@ def test_a_run_goes_on_without_the_run_it_had_its_pretraining_from(settings, mon
 
 def test_another_pretraining_is_refused(settings, tmp_path):
     _, first = pipeline.run(settings())
+    before = sorted(Path(first).parents[2].rglob("*"))
     with pytest.raises(UserError, match="--penalty-coef is "):
         pipeline.run(settings(pretrained=first, penalty_coef=1.0))
     with pytest.raises(UserError, match="no run has ended its stage 1"):
         pipeline.run(settings(pretrained=str(tmp_path)))
+    assert sorted(Path(first).parents[2].rglob("*")) == before  # no run directory was made
 
 
 def test_the_control_trains_on_in_the_pretrained_dynamics_without_a_step(settings):

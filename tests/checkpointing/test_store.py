@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from doof_ext.checkpointing import store
 from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.errors import UserError
 
@@ -107,3 +108,13 @@ def test_a_tree_that_cannot_be_held_leaves_the_last_checkpoint(tmp_path):
     with pytest.raises(TypeError, match="cannot hold object"):
         store.save({"odd": object()})
     _assert_same(store.load(), _tree(1))
+
+
+def test_a_checkpoint_of_another_format_is_refused_with_its_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "_FORMAT", 1)
+    monkeypatch.setattr(store, "__version__", "0.1.0")
+    CheckpointStore(str(tmp_path)).save({"a": 1})
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"written by doof_ext 0\.1\.0 \(checkpoint format 1\)") as caught:
+        CheckpointStore(str(tmp_path)).load()
+    assert "\n" not in str(caught.value) and "finish the run with doof_ext 0.1.0" in str(caught.value)
