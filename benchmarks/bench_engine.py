@@ -3,7 +3,8 @@
 python benchmarks/bench_engine.py --json engine.json         # paper sizes, hopper; minutes
 python benchmarks/bench_engine.py --small                    # to see that it works
 
-`DOOF_KIT` says which kit. The bound is the time of the work's matrix products alone, measured in the same run.
+`DOOF_KIT` says which kit. The bound is the time of the work's matrix products alone, measured in the same run at the
+same precision. The last table has the parts of our epoch, with a checkpoint every fifth.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import platform
 import tempfile
 import time
 import types
+import unittest.mock
 
 import h5py
 import numpy as np
@@ -23,13 +25,17 @@ import torch
 from bench_load import peak_memory, write
 
 from doof_ext import kit
+from doof_ext.checkpointing.store import CheckpointStore
+from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config import Config, resolve
 from doof_ext.data.behaviour import Behaviour
 from doof_ext.data.dataset import read_dataset
+from doof_ext.learning import policy_trainer
+from doof_ext.learning.actor_critic import MeanLosses
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.factory import build_fake_buffer, build_policy
 from doof_ext.learning.policy_trainer import DOOFTrainer
-from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 
 SPEC = get_spec("hopper-medium-v2")
@@ -64,7 +70,13 @@ def build(config, data):
     for ours in (False, True):
         torch.manual_seed(0)
         model = kit.EnsembleDynamicsModel(
-            SPEC.obs_dim, SPEC.action_dim, LAYERS, MEMBERS, 5, weight_decays=config.dynamics_weight_decay, device="cpu"
+            SPEC.obs_dim,
+            SPEC.action_dim,
+            LAYERS,
+            MEMBERS,
+            5,
+            weight_decays=config.dynamics_weight_decay,
+            device=config.device,
         )
         calm(model)
         scaler = kit.StandardScaler()
@@ -76,11 +88,12 @@ def build(config, data):
         capacity = config.rollout_batch_size * config.rollout_length * config.model_retain_epochs
         if ours:
             policy = build_policy(config, SPEC, dynamics, -config.penalty_coef)
-            real, fake = TensorReplayBuffer.from_dataset(data), build_fake_buffer(config, SPEC)
+            real, fake = TensorReplayBuffer.from_dataset(data, config.device), build_fake_buffer(config, SPEC)
         else:
             policy = kits_policy(config, dynamics)
             sizes = ((SPEC.obs_dim,), np.float32, SPEC.action_dim, np.float32)
-            real, fake = kit.ReplayBuffer(len(data["rewards"]), *sizes), kit.ReplayBuffer(capacity, *sizes)
+            counts = (len(data["rewards"]), capacity)
+            real, fake = (kit.ReplayBuffer(count, *sizes, device=config.device) for count in counts)
             real.load_dataset(data)
         load_behaviour(policy.actor)
         sides.append(types.SimpleNamespace(policy=policy, real=real, fake=fake, dynamics=dynamics))
@@ -110,32 +123,37 @@ def kits_policy(config, dynamics):
     actor = kit.ActorProb(
         backbone := kit.MLP(SPEC.obs_dim, [HIDDEN, HIDDEN]),
         kit.TanhDiagGaussian(backbone.output_dim, SPEC.action_dim, unbounded=True, conditioned_sigma=True),
-        "cpu",
+        config.device,
     )
-    critics = [kit.Critic(kit.MLP(SPEC.obs_dim + SPEC.action_dim, [HIDDEN, HIDDEN]), "cpu") for _ in range(2)]
+    critics = [kit.Critic(kit.MLP(SPEC.obs_dim + SPEC.action_dim, [HIDDEN, HIDDEN]), config.device) for _ in range(2)]
     rates = (config.actor_lr, config.critic_lr, config.critic_lr)
     optims = [torch.optim.Adam(net.parameters(), lr=lr) for net, lr in zip((actor, *critics), rates, strict=True)]
-    log_alpha = torch.zeros(1, requires_grad=True)
+    log_alpha = torch.zeros(1, requires_grad=True, device=config.device)
     alpha = (-float(SPEC.action_dim), log_alpha, torch.optim.Adam([log_alpha], lr=config.alpha_lr))
     return kit.MOPOPolicy(dynamics, actor, *critics, *optims, alpha=alpha)
+
+
+def seconds_of(function):
+    """Seconds of one call, to the end of what it started on a GPU."""
+    started = time.perf_counter()
+    function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def medians(functions, repeats):
     """Median seconds of each function, called in turn; each is called once before."""
     for function in functions:
         function()
-    seconds = [[] for _ in functions]
-    for _ in range(repeats):
-        for times, function in zip(seconds, functions, strict=True):
-            started = time.perf_counter()
-            function()
-            times.append(time.perf_counter() - started)
-    return [float(np.median(times)) for times in seconds]
+    rounds = [[seconds_of(function) for function in functions] for _ in range(repeats)]
+    return np.median(rounds, axis=0).tolist()
 
 
-def products(shapes):
+def products(shapes, device):
     """A function that does the matrix products of shapes (how many at once, rows, inner, columns), and no more."""
-    operands = [(torch.randn(b, m, k), torch.randn(b, k, n), torch.empty(b, m, n)) for b, m, k, n in shapes]
+    sizes = [((b, m, k), (b, k, n), (b, m, n)) for b, m, k, n in shapes]
+    operands = [[torch.randn(size, device=device) for size in triple] for triple in sizes]
 
     def run():
         for left, right, out in operands:
@@ -161,34 +179,38 @@ CRITIC = (SPEC.obs_dim + SPEC.action_dim, HIDDEN, HIDDEN, 1)
 MODEL = (SPEC.obs_dim + SPEC.action_dim, *LAYERS, 2 * (SPEC.obs_dim + 1))
 
 
-def sac_products():
-    """Target (actor, two critics), critics' step, actor's step through the critics."""
-    return products(
-        network(BATCH, ACTOR)
-        + network(BATCH, CRITIC, 2) * 2
-        + backward(BATCH, CRITIC, 2)
-        + network(BATCH, ACTOR)
-        + network(BATCH, CRITIC, 2)
-        + backward(BATCH, CRITIC, 2, weights=False, to_input=True)
-        + backward(BATCH, ACTOR)
-    )
+SAC_PRODUCTS = (  # target (actor, two critics), critics' step, actor's step through the critics
+    network(BATCH, ACTOR)
+    + network(BATCH, CRITIC, 2) * 2
+    + backward(BATCH, CRITIC, 2)
+    + network(BATCH, ACTOR)
+    + network(BATCH, CRITIC, 2)
+    + backward(BATCH, CRITIC, 2, weights=False, to_input=True)
+    + backward(BATCH, ACTOR)
+)
+MODEL_PRODUCTS = network(BATCH, MODEL, MEMBERS) + backward(BATCH, MODEL, MEMBERS)
 
 
 def bench_sac(kits, ours, args):
-    def run(side):
-        side.policy.learn({"real": side.real.sample(12), "fake": side.real.sample(BATCH - 12)})
+    """A step of the trainer: the batch, what is learned from it, the losses' means."""
+    batches, losses = Mixture([(ours.real, 12), (ours.real, BATCH - 12)]), MeanLosses()
 
-    repeated = [lambda side=side: [run(side) for _ in range(args.steps)] for side in (kits, ours)]
-    bound = sac_products()
-    times = medians([*repeated, lambda: [bound() for _ in range(args.steps)]], args.repeats)
-    return [value / args.steps for value in times]
+    def train_kits():
+        kits.policy.learn({"real": kits.real.sample(12), "fake": kits.real.sample(BATCH - 12)})
+
+    def train_ours():
+        losses.add(ours.policy.learn(batches.sample_split(12)))
+
+    functions = [train_kits, train_ours, products(SAC_PRODUCTS, args.device)]
+    repeated = [lambda function=function: [function() for _ in range(args.steps)] for function in functions]
+    return [value / args.steps for value in medians(repeated, args.repeats)]
 
 
 def bench_rollout(kits, ours, args):
     starts = kits.real.sample(args.starts)["observations"]
-    block = products((network(1000, ACTOR) + network(1000, MODEL, MEMBERS)) * 5)
+    block = products((network(1000, ACTOR) + network(1000, MODEL, MEMBERS)) * 5, args.device)
     functions = [
-        lambda: kits.policy.rollout(starts.numpy(), 5),
+        lambda: kits.policy.rollout(starts.cpu().numpy(), 5),
         lambda: ours.policy.rollout(starts, 5),
         lambda: [block() for _ in range(args.starts // 1000)],
     ]
@@ -200,19 +222,44 @@ def bench_dynamics(kits, ours, args):
     width, out = SPEC.obs_dim + SPEC.action_dim, SPEC.obs_dim + 1
     inputs = rng.normal(size=(MEMBERS, BATCH * args.steps, width)).astype(np.float32)
     targets = rng.normal(size=(MEMBERS, BATCH * args.steps, out)).astype(np.float32)
-    tensors = torch.as_tensor(inputs).split(BATCH, 1), torch.as_tensor(targets).split(BATCH, 1)
+    tensors = [torch.as_tensor(array, device=args.device).split(BATCH, 1) for array in (inputs, targets)]
 
     def train_ours():
         for x, y in zip(*tensors, strict=True):
             ours.dynamics.training_step(x, y, 0.01)
 
-    bound = products(network(BATCH, MODEL, MEMBERS) + backward(BATCH, MODEL, MEMBERS))
+    bound = products(MODEL_PRODUCTS, args.device)
     functions = [
         lambda: kits.dynamics.learn(inputs, targets, BATCH, 0.01),
         train_ours,
         lambda: [bound() for _ in range(args.steps)],
     ]
     return [value / args.steps for value in medians(functions, args.repeats)]
+
+
+def bench_dynamics_epoch(kits, ours, args):
+    """The dynamics' training on a million rows, one epoch of it, from arrays to elites; once, for its length."""
+    data, steps = transitions(args.rows, np.random.default_rng(0)), []
+    theirs = seconds_of(lambda: kits.dynamics.train(dict(data), Silent(), max_epochs=1))
+    mine = seconds_of(lambda: steps.append(ours.dynamics.train(data, Silent(), max_epochs=1)))
+    bound = products(MODEL_PRODUCTS, args.device)
+    return (
+        theirs,
+        mine,
+        steps[0] * medians([lambda: [bound() for _ in range(args.steps)]], args.repeats)[0] / args.steps,
+    )
+
+
+def bench_finetune_dynamics(kits, ours, args):
+    """One epoch of stage 4 on a million rows and 10 000 online ones, from arrays to elites; the kit has none."""
+    offline, online = (transitions(count, np.random.default_rng(0)) for count in (args.rows, args.rows // 100))
+    bound = products(MODEL_PRODUCTS, args.device)
+
+    def finetune():
+        ours.dynamics.finetune(offline, online, Silent(), max_epochs=1, steps_per_epoch=args.epoch_steps)
+
+    functions = [finetune, lambda: [bound() for _ in range(args.epoch_steps)]]
+    return None, *medians(functions, max(1, args.repeats // 4))
 
 
 def bench_sample(kits, ours, args):
@@ -285,7 +332,56 @@ WORKS = {
     "dynamics_step": bench_dynamics,
     "buffer_sample": bench_sample,
     "load_1e6": bench_load,
+    "dynamics_epoch": bench_dynamics_epoch,
+    "finetune_dynamics": bench_finetune_dynamics,
 }
+
+
+def shares(config, data, args):
+    """Seconds of the parts of our pretraining epoch, by name: ten episodes of hopper-medium's behaviour, which does not
+    learn here, and a checkpoint with a full fake buffer, a fifth of which counts."""
+    parts = dict.fromkeys(("sac", "rollout", "evaluation", "logging", "checkpoint"), 0.0)
+
+    def timed(owner, method, part):
+        function = getattr(owner, method)
+
+        def run(*positional, **named):
+            results = []
+            parts[part] += seconds_of(lambda: results.append(function(*positional, **named)))
+            return results[0]
+
+        return unittest.mock.patch.object(owner, method, run)
+
+    _, ours = build(config, data)  # untrained: a model that is no good ends its rollouts early
+    ours.policy.actor_optim.param_groups[0]["lr"] = 0.0
+    ours.fake.load_state_dict({"rows": ours.fake._rows, "next": 0})
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        trainer = DOOFTrainer(
+            ours.policy,
+            make_env(SPEC, seed=0),
+            ours.real,
+            ours.fake,
+            Silent(),
+            (args.epoch_steps, args.starts, 5),
+            epoch=1,
+            step_per_epoch=args.epoch_steps,
+            batch_size=BATCH,
+            eval_episodes=args.episodes,
+            state=TrainingState(CheckpointStore(folder)),
+        )
+        for owner, method, part in (
+            (trainer.batches, "sample_split", "sac"),
+            (ours.policy, "learn", "sac"),
+            (trainer, "_rollout", "rollout"),
+            (policy_trainer, "evaluate", "evaluation"),
+            (trainer, "_log", "logging"),
+            (trainer.state, "after_epoch", "checkpoint"),
+        ):
+            stack.enter_context(timed(owner, method, part))
+        total = seconds_of(trainer.train)
+    total -= parts["checkpoint"] * 4 / 5
+    parts["checkpoint"] /= 5
+    return parts | {"rest": total - sum(parts.values())}
 
 
 def main():
@@ -294,6 +390,8 @@ def main():
     parser.add_argument("--small", action="store_true", help="small sizes and few repeats")
     parser.add_argument("--repeats", type=int, default=12)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--matmul-precision", choices=("highest", "high", "medium"), default="highest")
     parser.add_argument("--only", nargs="*", choices=list(WORKS), default=list(WORKS))
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
@@ -301,24 +399,40 @@ def main():
     if args.small:
         sizes, args.repeats = dict(steps=2, starts=1000, rows=5_000, epoch_steps=5, episodes=1), 1
     vars(args).update(sizes)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        print("skipped: torch sees no CUDA device here")
+        return
     if args.threads:
         torch.set_num_threads(args.threads)
-    config = resolve(Config(task=SPEC.name, rollout_batch_size=args.starts), {"task", "rollout_batch_size"})
-    kits, ours = build(config, transitions(min(args.rows, 100_000), np.random.default_rng(0)))
+    torch.set_float32_matmul_precision(args.matmul_precision)
+    settings = dict(task=SPEC.name, rollout_batch_size=args.starts, device=args.device)
+    config = resolve(Config(**settings), set(settings))
+    data = transitions(min(args.rows, 100_000), np.random.default_rng(0))
+    kits, ours = build(config, data)
     rows = []
     print(f"kit: {kit.NAME}, {torch.get_num_threads()} threads, torch {torch.__version__}, {_machine()}")
-    print(f"{'work':<14} {'kit':>12} {'ours':>12} {'ratio':>7} {'products alone':>15}")
+    print(f"products at {args.matmul_precision} precision, on {args.device}")
+    print(f"{'work':<18} {'kit':>13} {'ours':>13} {'ratio':>7} {'products alone':>24}")
     for work in args.only:
         theirs, mine, bound = WORKS[work](kits, ours, args)
-        rows.append({"work": work, "kit": theirs, "ours": mine, "ratio": theirs / mine, "bound": bound})
-        shown = "" if bound is None else f"{1e3 * bound:12.3f} ms"
-        print(f"{work:<14} {1e3 * theirs:9.3f} ms {1e3 * mine:9.3f} ms {theirs / mine:6.1f}x {shown:>15}", flush=True)
+        ratio = None if theirs is None else theirs / mine
+        rows.append({"work": work, "kit": theirs, "ours": mine, "ratio": ratio, "bound": bound})
+        shown = "" if bound is None else f"{1e3 * bound:10.3f} ms ({mine / bound:.2f} x)"
+        kits_time, times = ("", "") if theirs is None else (f"{1e3 * theirs:10.3f} ms", f"{ratio:.1f}x")
+        print(f"{work:<18} {kits_time:>13} {1e3 * mine:10.3f} ms {times:>7} {shown:>24}", flush=True)
+    parts = shares(config, data, args)
+    print(
+        "an epoch of ours: " + ", ".join(f"{part} {value / sum(parts.values()):.1%}" for part, value in parts.items())
+    )
     report = {
         "kit": kit.NAME,
         "machine": _machine(),
         "threads": torch.get_num_threads(),
+        "device": args.device,
+        "matmul_precision": args.matmul_precision,
         "peak_memory_mib": peak_memory() / 2**20,
         "rows": rows,
+        "epoch_seconds": parts,
     }
     if args.json:
         with open(args.json, "w") as file:

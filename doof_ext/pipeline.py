@@ -90,6 +90,7 @@ def prepare_torch(config: Config) -> None:
     """Sets torch up for a run; raises UserError where the device is not to be had."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda, but torch sees no CUDA device here; use --device cpu")
+    torch.set_float32_matmul_precision(config.matmul_precision)
     if config.threads:
         torch.set_num_threads(config.threads)
 

@@ -126,6 +126,11 @@ class Config:
     )
     device: str = option("cpu", "where networks and buffers live", choices=("cpu", "cuda"))
     threads: int | None = option(None, "torch threads; all cores by default", ge=1, le=1024, resumable=True)
+    matmul_precision: str = option(
+        "highest",
+        "of float32 products (torch.set_float32_matmul_precision): high and medium are for GPUs and bfloat16 units",
+        choices=("highest", "high", "medium"),
+    )
     logdir: str = option("log", "run directories go to LOGDIR/TASK/…", resumable=True)
     resume: str | None = option(
         None, "resume the run in this directory; without one, the newest of these settings", resumable=True

@@ -8,22 +8,29 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from doof_ext.errors import DivergenceError
+from doof_ext.learning.adam import adam_step, optimize_tensors
 from doof_ext.learning.network_stack import NetworkStack
 
 Batch = Mapping[str, torch.Tensor]
 """B transitions by the kit's names, tensors [B, ·]."""
 
 
-def _optimize_flat(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> None:
-    """Has a fresh Adam work on one tensor; it stays the object that learning-rate schedules know."""
-    (group,) = optimizer.param_groups
-    group.update(params=[parameter], fused=True, foreach=False)
+class Sample(NamedTuple):
+    """Actions drawn for B observations, a = tanh(μ + σ·ε), and what the gradient through them needs."""
+
+    squashed: torch.Tensor  # a [B, A] in (-1, 1)
+    log_probs: torch.Tensor  # log π(a|s) [B, 1]
+    bounded: torch.Tensor  # log σ [B, A] within its bounds
+    spread: torch.Tensor  # σ·ε [B, A]
+    slope: torch.Tensor  # 1 − a² [B, A]
+    inside: torch.Tensor  # the same + 1e-6, the argument of the tanh correction's logarithm
 
 
 class FastActorCritic:
@@ -53,9 +60,11 @@ class FastActorCritic:
         self._actor = NetworkStack.of_actor(self.actor)
         self._critics, self._critics_old = NetworkStack.of_critics(critics), NetworkStack.of_critics(targets)
         self._critics_optim = torch.optim.Adam([self._critics.flat], lr=critic_lr, fused=True)
-        _optimize_flat(self.actor_optim, self._actor.flat)
+        optimize_tensors(self.actor_optim, self._actor.flat)
+        self._one = torch.ones((), device=self._actor.flat.device)
+        self._alpha = torch.as_tensor(self._alpha, device=self._one.device)
         if self._is_auto_alpha:
-            _optimize_flat(self.alpha_optim, self._log_alpha)
+            optimize_tensors(self.alpha_optim, self._log_alpha)
             self._log_alpha.grad = torch.zeros_like(self._log_alpha)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -98,18 +107,24 @@ class FastActorCritic:
         """The least target critic's value [B, 1] of obss [B, O], actions [B, A]."""
         return self._critics_old(obss, actions).amin(0)
 
-    def _sample(self, output: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-        """From the actor's output [1, B, 2·A]: actions [B, A] in (-1, 1), log density [B, 1], what made them."""
+    def _sample(self, output: torch.Tensor, draws: int = 1) -> Sample:
+        """A draw from the actor's output [1, B, 2·A].
+
+        The noise is drawn in ``draws`` equal blocks of rows, as the kit draws it where it samples block by block.
+        """
         mean, log_std = output[0].chunk(2, dim=-1)
         head = self.actor.dist_net
         bounded = log_std.clamp(head._sigma_min, head._sigma_max)
-        noise = torch.randn_like(mean)
+        noise = torch.empty_like(bounded)
+        for block in noise.chunk(draws):
+            block.normal_()
         spread = bounded.exp().mul_(noise)
         squashed = (mean + spread).tanh_()
-        slope = 1 - squashed.square()
-        density = (slope + 1e-6).log_().add_(bounded).add_(noise.square_(), alpha=0.5)
+        slope = torch.addcmul(self._one, squashed, squashed, value=-1)
+        inside = slope + 1e-6
+        density = inside.log().add_(bounded).addcmul_(noise, noise, value=0.5)
         log_probs = density.add_(0.5 * math.log(2 * math.pi)).sum(-1, keepdim=True).neg_()
-        return squashed, log_probs, (bounded == log_std, spread, slope)
+        return Sample(squashed, log_probs, bounded, spread, slope, inside)
 
     def _critics_step(
         self, obss: torch.Tensor, actions: torch.Tensor, target: torch.Tensor, weight: float
@@ -120,44 +135,68 @@ class FastActorCritic:
         error = values[-1] - target
         losses = error.square().mean(dim=(1, 2))
         self._critics.backward(values, error.mul_(2 * weight))
-        self._critics_optim.step()
+        adam_step(self._critics_optim, [self._critics.flat])
         return losses
 
-    def _actor_step(self, obss: torch.Tensor, hidden: list[torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-        """One step of the actor on obss [B, O], then of the temperature; returns a dict of scalar tensors.
+    def _actor_step(self, obss: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One step of the actor on obss [B, O], then of the temperature; returns a dict of scalar tensors."""
+        hidden = self._actor.forward(obss)
+        sample = self._sample(hidden[-1])
+        pairs = torch.cat([obss, self._scale(sample.squashed)], dim=1)
+        return self._actor_step_on(pairs, hidden, sample, self._alpha * sample.log_probs)
 
-        ``hidden`` is what the actor's layers give for obss, where that is known. Written out: the gradient of
-        α·log π(a|s) − min Q(s, a), with a = tanh(μ + σ·ε), in the actor's output.
+    def _actor_step_on(
+        self, pairs: torch.Tensor, hidden: list[torch.Tensor], sample: Sample, entropy_cost: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """As :meth:`_actor_step`, where the actor's pass over the observations is known.
+
+        Written out: the gradient of α·log π(a|s) − min Q(s, a), with a = tanh(μ + σ·ε), in the actor's output.
+
+        Args:
+            pairs: The observations with the sampled actions beside them [B, O+A].
+            hidden: The values of the actor's layers.
+            sample: The draw.
+            entropy_cost: α·log π(a|s) [B, 1].
         """
-        rows = len(obss)
-        hidden = self._actor.forward(obss) if hidden is None else hidden
-        squashed, log_probs, (free, spread, slope) = self._sample(hidden[-1])
-        values = self._critics.forward(torch.cat([obss, self._scale(squashed)], dim=1))
+        squashed, log_probs, bounded, spread, slope, inside = sample
+        rows, actions = squashed.shape
+        values = self._critics.forward(pairs)
         q = values[-1].amin(0)
         chosen = (values[-1] == q).float()
         chosen /= chosen.sum(0)
-        of_action = self._critics.input_gradient(values, chosen.div_(-rows), slice(obss.shape[1], None))
-        of_raw = of_action * self._scale_slope * slope
-        of_raw += 2 * self._alpha / rows * squashed * slope / (slope + 1e-6)
-        of_log_std = torch.where(free, of_raw * spread - self._alpha / rows, 0.0)
+        of_action = self._critics.input_gradient(values, chosen, slice(-actions, None))
+        share = self._alpha / rows
+        of_raw = of_action.mul_(self._scale_slope / -rows).mul_(slope)
+        of_raw.addcmul_((squashed * slope).div_(inside), share, value=2)
+        free = bounded == hidden[-1][0, :, actions:]
+        of_log_std = (of_raw * spread).sub_(share).mul_(free)
         self._actor.backward(hidden, torch.cat([of_raw, of_log_std], dim=1)[None])
-        self.actor_optim.step()
-        losses = {"loss/actor": (self._alpha * log_probs - q).mean()}
+        adam_step(self.actor_optim, [self._actor.flat])
+        losses = {"loss/actor": (entropy_cost - q).mean()}
         if self._is_auto_alpha:
-            excess = log_probs.mean() + self._target_entropy
-            losses["loss/alpha"] = -(self._log_alpha.detach() * excess).squeeze()
-            self._log_alpha.grad.copy_(-excess)
-            self.alpha_optim.step()
-            self._alpha = self._log_alpha.detach().exp().clamp(0.0, 1.0)
+            of_log_alpha = log_probs.mean().add_(self._target_entropy).neg_()
+            losses["loss/alpha"] = (self._log_alpha * of_log_alpha).squeeze()
+            self._log_alpha.grad.copy_(of_log_alpha)
+            adam_step(self.alpha_optim, [self._log_alpha])
+            self._alpha = self._log_alpha.detach().exp().clamp_(0.0, 1.0)
             losses["alpha"] = self._alpha
         return losses
 
     def _targets_step(self) -> None:
         self._critics_old.flat.lerp_(self._critics.flat, self._tau)
 
+    @torch.no_grad()
+    def select_action(self, obs: Any, deterministic: bool = False) -> np.ndarray:
+        """The kit's: obs [..., O] → actions [..., A], arrays. A mean action is computed without a distribution."""
+        if not deterministic:
+            return super().select_action(obs)  # type: ignore[misc] # the kit's policy's
+        obs = torch.as_tensor(obs, dtype=torch.float32, device=self._actor.flat.device)
+        mean, _ = self._actor(obs.reshape(-1, obs.shape[-1]))[0].chunk(2, dim=-1)
+        return self._scale(mean.tanh()).view(*obs.shape[:-1], -1).cpu().numpy()
+
     def _sample_actions(self, obss: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        squashed, log_probs, _ = self._sample(self._actor.forward(obss)[-1])
-        return self._scale(squashed), log_probs
+        sample = self._sample(self._actor.forward(obss)[-1])
+        return self._scale(sample.squashed), sample.log_probs
 
 
 class FastSAC(FastActorCritic):
@@ -173,36 +212,42 @@ class FastSAC(FastActorCritic):
         """One step of critics, actor, temperature and targets on B transitions; returns a dict of scalar tensors."""
         obss, actions, next_obss = batch["observations"], batch["actions"], batch["next_observations"]
         rows = len(obss)
-        hidden = self._actor.forward(torch.cat([next_obss, obss]))  # one product for both: the actor learns last
-        squashed, next_log_probs, _ = self._sample(hidden[-1][:, :rows])
-        next_actions = self._scale(squashed)
-        next_q = self.target_q(next_obss, next_actions) - self._alpha * next_log_probs
-        target = batch["rewards"] + self._gamma * (1 - batch["terminals"]) * next_q
+        # one pass for both: next actions enter the target, and the actor, which learns last, acts here before it does
+        both = torch.cat([next_obss, obss])
+        hidden = self._actor.forward(both)
+        sample = self._sample(hidden[-1], draws=2)
+        pairs = torch.cat([both, self._scale(sample.squashed)], dim=1)
+        next_cost, entropy_cost = (self._alpha * sample.log_probs).chunk(2)
+        next_q = self._critics_old.forward(pairs[:rows])[-1].amin(0).sub_(next_cost)
+        next_q.addcmul_(next_q, batch["terminals"], value=-1)
+        target = torch.add(batch["rewards"], next_q, alpha=self._gamma)
         critic_losses = self._critics_step(obss, actions, target, weight=1 / rows)
-        losses = self._actor_step(obss, [value[:, rows:] for value in hidden])
+        hidden, sample = [value[:, rows:] for value in hidden], Sample(*(part[rows:] for part in sample))
+        losses = self._actor_step_on(pairs[rows:], hidden, sample, entropy_cost)
         self._targets_step()
-        return losses | {"loss/critic1": critic_losses[0], "loss/critic2": critic_losses[1]}
+        losses["loss/critic1"], losses["loss/critic2"] = critic_losses.unbind()
+        return losses
 
 
 class MeanLosses:
     """Means of scalar tensors over an epoch, summed on the device and read once."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, Any] = {}
-        self._count = 0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._sums, self._count = {}, 0
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, and of how many steps."""
-        return {"sums": dict(self._sums), "count": self._count}
+        return {"sums": {name: total.clone() for name, total in self._sums.items()}, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
-        self._sums, self._count = dict(state["sums"]), state["count"]
+        self._sums, self._count = {name: total.clone() for name, total in state["sums"].items()}, state["count"]
 
     def add(self, losses: Mapping[str, torch.Tensor]) -> None:
-        """Adds one step's dict of scalars."""
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
+        """Adds one step's dict of scalars, of the same names at each step."""
+        if not self._sums:
+            self._sums = {name: torch.zeros_like(value) for name, value in losses.items()}
+        torch._foreach_add_([self._sums[name] for name in losses], list(losses.values()))
         self._count += 1
 
     def read(self, where: str) -> dict[str, float]:

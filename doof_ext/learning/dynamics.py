@@ -68,6 +68,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
         self.holdout_seed = holdout_seed
         self.epochs_trained = 0  # over all trainings, so that the curve of a finetuning continues where the last ended
         self._saved_bounds: list[torch.Tensor] = []
+        self._workspace: list[Pairs] = []  # of a training step
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Scaled inputs [B, O+A] → mean and log-variance [E, B, O+1], as the kit's model.
@@ -186,8 +187,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
         """
         held_out, kept = self.split_rows(len(data["observations"]), holdout_ratio)
         self.scaler.fit(np.concatenate([data["observations"], data["actions"]], axis=-1)[kept.cpu().numpy()])
-        inputs, targets = self.training_tensors(data)
-        members = self.model.num_ensemble
+        table, members = self.training_table(data), self.model.num_ensemble
         bootstrap = kept[torch.randint(len(kept), (members, len(kept)), device=kept.device)]
 
         def epoch_batches(first: int) -> Iterator[Pairs]:
@@ -195,10 +195,10 @@ class DOOFDynamics(kit.EnsembleDynamics):
                 for rows in bootstrap:
                     rows[:] = rows[torch.randperm(len(rows), device=rows.device)]
             for rows in bootstrap.split(batch_size, dim=1)[first:]:
-                yield inputs[rows], targets[rows]
+                yield self.training_pairs(_rows_of(table, rows))
 
         trainer = DynamicsTrainer(self, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state)
-        return trainer.fit(epoch_batches, [(inputs[held_out], targets[held_out])], [data], bootstrap)
+        return trainer.fit(epoch_batches, [self.training_pairs(table[held_out])], [data], bootstrap)
 
     def finetune(
         self,
@@ -231,26 +231,28 @@ class DOOFDynamics(kit.EnsembleDynamics):
         online_rows = int(batch_size * online_ratio)
         sources, holdouts = [], []
         for data, count in ((offline_data, batch_size - online_rows), (online_data, online_rows)):
-            inputs, targets = self.training_tensors(data)
-            held_out, kept = self.split_rows(len(inputs), holdout_ratio)
-            holdouts.append((inputs[held_out], targets[held_out]))
-            sources.append((inputs, targets, kept, count))
+            table = self.training_table(data)
+            held_out, kept = self.split_rows(len(table), holdout_ratio)
+            holdouts.append(self.training_pairs(table[held_out]))
+            sources.append((table, kept, count))
 
         def epoch_batches(first: int) -> Iterator[Pairs]:
             for _ in range(first, steps_per_epoch):
                 drawn = []
-                for inputs, targets, kept, count in sources:
-                    chosen = kept[torch.randint(len(kept), (members, count), device=kept.device)]
-                    drawn.append((inputs[chosen], targets[chosen]))
-                offline, online = drawn
-                yield torch.cat([offline[0], online[0]], dim=1), torch.cat([offline[1], online[1]], dim=1)
+                for table, kept, count in sources:
+                    chosen = _rows_of(kept, torch.randint(len(kept), (members, count), device=kept.device))
+                    drawn.append(_rows_of(table, chosen))
+                yield self.training_pairs(torch.cat(drawn, dim=1))
 
         trainer = DynamicsTrainer(self, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state)
         return trainer.fit(epoch_batches, holdouts, [offline_data, online_data])
 
     def training_step(self, inputs: torch.Tensor, targets: torch.Tensor, logvar_loss_coef: float) -> torch.Tensor:
         """One optimiser step on inputs, targets [E, B, ·]; returns the loss (see dynamics_trainer.training_step)."""
-        return training_step(self.model, self.optim, inputs, targets, logvar_loss_coef)
+        if not self._workspace or self._workspace[0][0].shape[:2] != inputs.shape[:2]:
+            shapes = [(*inputs.shape[:2], layer.bias.shape[-1]) for layer in self.model.backbones]
+            self._workspace = [(inputs.new_empty(shape), inputs.new_empty(shape)) for shape in shapes]
+        return training_step(self.model, self.optim, inputs, targets, logvar_loss_coef, self._workspace)
 
     def copy_for_finetuning(self, lr: float) -> DOOFDynamics:
         """A dynamics with the same weights, elites and scaler, and a fresh Adam."""
@@ -280,12 +282,24 @@ class DOOFDynamics(kit.EnsembleDynamics):
         order = torch.as_tensor(keys.argsort(), device=self.device)
         return order.tensor_split([int(np.clip(held_out, 1, count - 1))])
 
-    def training_tensors(self, data: Mapping[str, Any]) -> Pairs:
-        """Scaled inputs [N, O+A] and targets [N, O+1]: the change of the observation, the reward."""
-        columns = {name: torch.as_tensor(column, device=self.device) for name, column in data.items()}
-        inputs = self.scaler.transform_tensor(torch.cat([columns["observations"], columns["actions"]], dim=-1))
-        deltas = columns["next_observations"] - columns["observations"]
-        return inputs, torch.cat([deltas, columns["rewards"]], dim=-1)
+    def training_table(self, data: Mapping[str, Any]) -> torch.Tensor:
+        """A row [O+A + O+1] per transition: scaled inputs, the change of the observation, the reward.
+
+        One gather then draws a batch. It is filled block by block, so that there is never a second copy of all rows.
+        """
+        names = ("observations", "actions", "next_observations", "rewards")
+        columns = [torch.as_tensor(data[name], device=self.device) for name in names]
+        table = torch.empty(len(columns[0]), sum(column.shape[-1] for column in columns), device=self.device)
+        blocks = zip(*(part.split(BLOCK) for part in (table, *columns)), strict=True)
+        for rows, obs, actions, next_obs, rewards in blocks:
+            inputs = self.scaler.transform_tensor(torch.cat([obs, actions], dim=-1))
+            torch.cat([inputs, next_obs - obs, rewards], dim=-1, out=rows)
+        return table
+
+    def training_pairs(self, rows: torch.Tensor) -> Pairs:
+        """Inputs [..., O+A] and targets [..., O+1] of a training table's rows."""
+        targets = self.model.output_layer.bias.shape[-1] // 2
+        return rows[..., :-targets], rows[..., -targets:]
 
     def save_members(self, members: torch.Tensor) -> None:
         """Keeps the present weights of ``members`` (indices), and the variance bounds, as the best so far."""
@@ -328,3 +342,8 @@ class DOOFDynamics(kit.EnsembleDynamics):
             self.scaler.load_scaler(load_path)
         except (OSError, ValueError) as error:
             raise UserError(f"{load_path}: mu.npy and std.npy cannot be read ({error})") from error
+
+
+def _rows_of(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The rows [...] of a table [N, ...], as table[rows] but several times as fast."""
+    return table.index_select(0, rows.flatten()).view(*rows.shape, *table.shape[1:])

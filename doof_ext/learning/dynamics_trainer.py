@@ -12,11 +12,10 @@ from torch.nn import functional
 
 from doof_ext.checkpointing.training_state import Counters, StateAdapter, Stateful, TrainingState
 from doof_ext.errors import DivergenceError
+from doof_ext.learning.adam import adam_step
 
 if TYPE_CHECKING:
     from doof_ext.learning.dynamics import DOOFDynamics
-
-_silu_backward = torch.ops.aten.silu_backward
 
 Pairs = tuple[torch.Tensor, torch.Tensor]
 """Scaled inputs [..., O+A] and targets [..., O+1] (the change of the observation, the reward)."""
@@ -133,7 +132,12 @@ class DynamicsTrainer:
 
 @torch.no_grad()
 def training_step(
-    model: Any, optim: torch.optim.Optimizer, inputs: torch.Tensor, targets: torch.Tensor, logvar_loss_coef: float
+    model: Any,
+    optim: torch.optim.Optimizer,
+    inputs: torch.Tensor,
+    targets: torch.Tensor,
+    logvar_loss_coef: float,
+    workspace: Sequence[Pairs],
 ) -> torch.Tensor:
     """One optimiser step of an ensemble on the negative log-likelihood (eq. 1).
 
@@ -145,28 +149,29 @@ def training_step(
         inputs: Scaled observations and actions [E, B, O+A].
         targets: Changes of the observation and rewards [E, B, O+1].
         logvar_loss_coef: Weight of the variance bounds.
+        workspace: Of each hidden layer, two tensors [E, B, width] to overwrite: kept from step to step, they are still
+            in the cache.
 
     Returns:
         The loss, a scalar tensor.
     """
     lowest, highest = model.min_logvar, model.max_logvar
-    layers = [*model.backbones, model.output_layer]
-    values: list[torch.Tensor] = [inputs]  # each layer's input
-    preactivations: list[torch.Tensor] = []
-    for layer in layers:
-        preactivations.append(torch.baddbmm(layer.bias, values[-1], layer.weight))
-        if layer is not layers[-1]:
-            values.append(functional.silu(preactivations[-1]))
-    mean, raw = preactivations[-1].chunk(2, dim=-1)
+    *hidden, last = layers = [*model.backbones, model.output_layer]
+    values, gates = [inputs], []  # each layer's input, and the sigmoid of its output before the activation
+    for layer, (value, gate) in zip(hidden, workspace, strict=True):
+        torch.baddbmm(layer.bias, values[-1], layer.weight, out=value)
+        gates.append(torch.sigmoid(value, out=gate))
+        values.append(value.mul_(gate))
+    mean, raw = torch.baddbmm(last.bias, values[-1], last.weight).chunk(2, dim=-1)
     capped = highest - functional.softplus(highest - raw)
     logvar = lowest + functional.softplus(capped - lowest)
     precision, error = torch.exp(-logvar), mean - targets
     weighted = error.square() * precision
     bounds = logvar_loss_coef * (highest.sum() - lowest.sum())
     decay = sum(0.5 * layer.weight_decay * layer.weight.flatten().dot(layer.weight.flatten()) for layer in layers)
-    loss = (weighted + logvar).mean(dim=(1, 2)).sum() + decay + bounds
-
     entries = error[0].numel()
+    loss = (weighted + logvar).sum() / entries + decay + bounds
+
     of_logvar = (1 - weighted) / entries
     below, above = torch.sigmoid(capped - lowest), torch.sigmoid(highest - raw)
     of_capped = of_logvar * below
@@ -175,14 +180,15 @@ def training_step(
     _gradient(highest).copy_((of_capped - of_raw).sum((0, 1)) + logvar_loss_coef)
     gradient = torch.cat([error.mul_(precision).mul_(2 / entries), of_raw], dim=-1)
     for depth in reversed(range(len(layers))):
-        layer = layers[depth]
-        of_weight = torch.bmm(values[depth].transpose(1, 2), gradient, out=_gradient(layer.weight))
-        of_weight.add_(layer.weight, alpha=layer.weight_decay)
+        layer, value = layers[depth], values[depth]
+        torch.bmm(value.transpose(1, 2), gradient, out=_gradient(layer.weight))
         torch.sum(gradient, 1, keepdim=True, out=_gradient(layer.bias))
-        if depth:
-            gradient = torch.bmm(gradient, layer.weight.transpose(1, 2))
-            _silu_backward.grad_input(gradient, preactivations[depth - 1], grad_input=gradient)
-    optim.step()
+        if depth:  # (x·σ(x))' is v + σ·(1 − v) for the value v, whose place the gradient then takes
+            slope = torch.lerp(value, value.new_ones(()), gates[depth - 1], out=gates[depth - 1])
+            gradient = torch.bmm(gradient, layer.weight.transpose(1, 2), out=value).mul_(slope)
+    for layer in layers:
+        adam_step(optim, [layer.weight], layer.weight_decay)
+    adam_step(optim, [*(layer.bias for layer in layers), lowest, highest])
     return loss
 
 

@@ -20,15 +20,20 @@ class NetworkStack:
     The modules' parameters become views of one tensor, so that ``state_dict()`` and all else of the kit go on as
     before while a layer of all C networks is one batched product. ``gradient`` has the gradient of every parameter
     after :meth:`backward`, in the same order.
+
+    A weight lies [inputs, outputs] in it where the inputs are fewer, else [outputs, inputs]: the libraries' products
+    with a narrow matrix are up to three times as fast where its long side is contiguous.
     """
 
     def __init__(self, layers: Sequence[Sequence[tuple[nn.Linear, ...]]]) -> None:
         """``layers``: for each depth, C tuples of nn.Linear whose outputs stand side by side."""
         self.count = len(layers[0])
+        self._turned: list[bool] = []  # whether a layer's weight lies [inputs, outputs]
         shapes = []
         for peers in layers:
-            outputs = sum(linear.out_features for linear in peers[0])
-            shapes += [(self.count, outputs, peers[0][0].in_features), (self.count, 1, outputs)]
+            inputs, outputs = peers[0][0].in_features, sum(linear.out_features for linear in peers[0])
+            shapes += [(self.count, *sorted((inputs, outputs))), (self.count, 1, outputs)]
+            self._turned.append(inputs < outputs)
         sizes = [math.prod(shape) for shape in shapes]
         device = layers[0][0][0].weight.device
         self.flat, self.gradient = torch.empty(sum(sizes), device=device), torch.empty(sum(sizes), device=device)
@@ -36,11 +41,13 @@ class NetworkStack:
             [part.view(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
             for flat in (self.flat, self.gradient)
         )
-        self.weights, self.biases = views[0::2], views[1::2]
         self._weight_gradients, self._bias_gradients = gradients[0::2], gradients[1::2]
-        self._views: list[
-            tuple[nn.Parameter, torch.Tensor]
-        ] = []  # the modules' parameters and where they are in the flat tensor
+        turns = [(view, view.transpose(1, 2)) for view in views[0::2]]
+        turns = [pair[::-1] if turned else pair for pair, turned in zip(turns, self._turned, strict=True)]
+        self.weights, self._weights_forward = zip(*turns, strict=True)  # [C, outputs, inputs], [C, inputs, outputs]
+        self.biases = views[1::2]
+        # the modules' parameters and where they are in the flat tensor
+        self._views: list[tuple[nn.Parameter, torch.Tensor]] = []
         for peers, weight, bias in zip(layers, self.weights, self.biases, strict=True):
             for index, heads in enumerate(peers):
                 first = 0
@@ -78,10 +85,10 @@ class NetworkStack:
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """x [B, inputs] → each layer's value, the input first and the output [C, B, outputs] last."""
         values = [x.expand(self.count, -1, -1)]
-        last = len(self.weights) - 1
-        for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, values[-1], weight.transpose(1, 2))
-            values.append(x if depth == last else x.relu_())
+        for weight, bias in zip(self._weights_forward, self.biases, strict=True):
+            values.append(torch.baddbmm(bias, values[-1], weight))
+            if len(values) <= len(self.weights):
+                values[-1].relu_()
         return values
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
@@ -91,7 +98,8 @@ class NetworkStack:
     def backward(self, values: Sequence[torch.Tensor], gradient: torch.Tensor) -> None:
         """Fills ``self.gradient`` from the layers' values and the loss's gradient in the output [C, B, outputs]."""
         for depth in reversed(range(len(self.weights))):
-            torch.bmm(gradient.transpose(1, 2), values[depth], out=self._weight_gradients[depth])
+            factors = (values[depth], gradient) if self._turned[depth] else (gradient, values[depth])
+            torch.bmm(factors[0].transpose(1, 2), factors[1], out=self._weight_gradients[depth])
             torch.sum(gradient, 1, keepdim=True, out=self._bias_gradients[depth])
             if depth:
                 gradient = self._through(depth, gradient, values)
@@ -103,7 +111,8 @@ class NetworkStack:
         return torch.bmm(gradient, self.weights[0][:, :, columns]).sum(0)
 
     def _through(self, depth: int, gradient: torch.Tensor, values: Sequence[torch.Tensor]) -> torch.Tensor:
-        gradient = torch.bmm(gradient, self.weights[depth])
+        weight = self.weights[depth]
+        gradient = gradient * weight if weight.shape[1] == 1 else torch.bmm(gradient, weight)
         return _threshold_backward.grad_input(gradient, values[depth], 0, grad_input=gradient)
 
 

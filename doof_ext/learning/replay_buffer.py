@@ -134,22 +134,36 @@ class Mixture:
 
     def __init__(self, sources: Sequence[tuple[TensorReplayBuffer, int]]) -> None:
         self.sources = [(buffer, count) for buffer, count in sources if count > 0] or list(sources[:1])
+        self._reused: tuple[int, Sequence[torch.Tensor], dict[str, dict[str, torch.Tensor]]] | None = None
 
     def sample(self, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
         """One batch: a dict of tensors whose first rows are the first buffer's, and so on."""
-        return self.sources[0][0].columns(self._rows(generator))
+        rows = self._empty_rows()
+        self._fill(self._split(rows), generator)
+        return self.sources[0][0].columns(rows)
 
     def sample_split(self, first: int, generator: torch.Generator | None = None) -> dict[str, dict[str, torch.Tensor]]:
-        """One batch as the kit's policies take it, {"real": its first rows, "fake": the rest}, and "all" of it."""
-        rows, columns = self._rows(generator), self.sources[0][0].columns
-        return {"real": columns(rows[:first]), "fake": columns(rows[first:]), "all": columns(rows)}
+        """One batch as the kit's policies take it, {"real": its first rows, "fake": the rest}, and "all" of it.
 
-    def _rows(self, generator: torch.Generator | None) -> torch.Tensor:
-        counts = [count for _, count in self.sources]
-        rows = self.sources[0][0].empty_rows(sum(counts))
-        for (buffer, count), part in zip(self.sources, rows.split(counts), strict=True):
+        It is valid until the next call, which fills the same tensors.
+        """
+        if self._reused is None or self._reused[0] != first:
+            rows, columns = self._empty_rows(), self.sources[0][0].columns
+            batch = {"real": columns(rows[:first]), "fake": columns(rows[first:]), "all": columns(rows)}
+            self._reused = first, self._split(rows), batch
+        _, parts, batch = self._reused
+        self._fill(parts, generator)
+        return batch
+
+    def _empty_rows(self) -> torch.Tensor:
+        return self.sources[0][0].empty_rows(sum(count for _, count in self.sources))
+
+    def _split(self, rows: torch.Tensor) -> Sequence[torch.Tensor]:
+        return rows.split([count for _, count in self.sources])
+
+    def _fill(self, parts: Sequence[torch.Tensor], generator: torch.Generator | None) -> None:
+        for (buffer, count), part in zip(self.sources, parts, strict=True):
             buffer.sample_rows(count, generator, out=part)
-        return rows
 
 
 def split_counts(total: int, fractions: Sequence[float]) -> list[int]:

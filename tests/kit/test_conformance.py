@@ -186,7 +186,9 @@ def test_the_elites_are_those_the_kit_chooses(tiny, spec, offline, logger):
     ours.train(offline.sample_all(), logger, max_epochs=2)
     plain = kit.EnsembleDynamics(ours.model, ours.optim, ours.scaler, ours.terminal_fn)
     held_out, _ = ours.split_rows(len(offline), 0.2)
-    inputs, targets = (tensor[held_out].numpy() for tensor in ours.training_tensors(offline.sample_all()))
+    inputs, targets = (
+        tensor[held_out].numpy() for tensor in ours.training_pairs(ours.training_table(offline.sample_all()))
+    )
     chosen = plain.select_elites(plain.validate(inputs, targets))
     assert ours.model.elites.tolist() == list(chosen)
 

@@ -85,3 +85,13 @@ def test_a_generator_decides_the_draw():
     buffer = _filled(range(50))
     draws = [buffer.sample(20, torch.Generator().manual_seed(3))["rewards"] for _ in range(2)]
     torch.testing.assert_close(*draws, rtol=0, atol=0)
+    torch.testing.assert_close(*draws, rtol=0, atol=0)
+
+
+def test_a_split_batch_has_exact_counts_and_holds_until_the_next():
+    mixture = Mixture([(_filled([1]), 3), (_filled([2]), 5)])
+    batch = mixture.sample_split(3)
+    rewards = {part: columns["rewards"].flatten().tolist() for part, columns in batch.items()}
+    assert rewards == {"real": [10.0] * 3, "fake": [20.0] * 5, "all": [10.0] * 3 + [20.0] * 5}
+    assert mixture.sample_split(3)["all"]["rewards"].data_ptr() == batch["all"]["rewards"].data_ptr()
+    assert len(mixture.sample_split(4)["real"]["rewards"]) == 4
