@@ -218,7 +218,7 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         self._estimator = estimator or self._inconsistency
         self.nonnegative_target = nonnegative_target
         self.deterministic_backup, self.max_q_backup = deterministic_backup, max_q_backup
-        self._stack(self.critics, self.critics_old, critics_optim.param_groups[0]["lr"])
+        self._stack(list(self.critics), list(self.critics_old), critics_optim.param_groups[0]["lr"])
 
     @property
     def all_critics(self) -> list[nn.Module]:

@@ -17,6 +17,9 @@ from doof_ext.report.figures import all_figures
 from doof_ext.report.page import write_report
 from doof_ext.report.runs import find_runs
 
+for package in ("matplotlib", "jinja2", "rliable"):
+    pytest.importorskip(package, reason="needs doof_ext[report]")
+
 FIGURES = [
     "figure-1",
     "figure-2",
