@@ -27,7 +27,7 @@ lint: $(VENV)/ready
 	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/ready
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 wheel:
 	tools/check_wheel.sh $(PYTHON) torch==2.13.0

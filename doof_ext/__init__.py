@@ -5,7 +5,10 @@ use, so that ``import doof_ext`` costs nothing. The installed kit's namespaces h
 ``from offlinerlkit.policy import DOOFPolicy``.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import Any
 
 from doof_ext.plugin.namespaces import offer
 
@@ -31,11 +34,11 @@ __all__ = sorted(_HOMES)
 offer()
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'doof_ext' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*__all__, "__version__"]

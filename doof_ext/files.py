@@ -1,17 +1,23 @@
-"""Files that appear under their final name only when whole, and are read without pickle's power to run code."""
+"""Files that are written atomically, and read without letting pickle run code."""
+
+from __future__ import annotations
 
 import io
 import json
 import os
 import pickle
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 import torch
 
 from doof_ext.errors import UserError
 
+_Path = str | os.PathLike[str]
 
-def publish(path, write) -> None:
-    """Calls ``write(file)`` on a temporary file, flushes it to the disk and gives it its final name."""
+
+def publish(path: _Path, write: Callable[[BinaryIO], object]) -> None:
+    """Calls ``write(file)`` on a temporary file, flushes it to the disk and renames it to ``path``."""
     temporary = f"{path}.tmp"
     try:
         with open(temporary, "wb") as file:
@@ -24,13 +30,13 @@ def publish(path, write) -> None:
             os.remove(temporary)
 
 
-def write_json(path, content) -> None:
+def write_json(path: _Path, content: Any) -> None:
     """Writes a JSON file."""
     publish(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
 
 
-def read_json(path) -> dict:
-    """A JSON object from a file; raises UserError, one line, where there is none."""
+def read_json(path: _Path) -> dict[str, Any]:
+    """Reads a JSON object from a file; raises UserError where there is none."""
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -44,18 +50,19 @@ def read_json(path) -> dict:
     return content
 
 
-def save_tensors(path, tensors) -> None:
-    """Writes tensors by name, as the kit's policy.pth; loads with ``torch.load(weights_only=True)``."""
+def save_tensors(path: _Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Writes tensors by name, as the kit's policy.pth, for ``torch.load(weights_only=True)``."""
     state, content = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, io.BytesIO()
-    torch.save(state, content)  # straight into a file it would hide that a disk is full
+    torch.save(state, content)  # torch.save to a file hides the error of a full disk
     publish(path, lambda file: file.write(content.getvalue()))
 
 
-def load_state(path, module) -> None:
+def load_state(path: _Path, module: torch.nn.Module) -> None:
     """Loads what :func:`save_tensors` or the kit wrote into a module.
 
-    Raises: UserError for a file that is missing, damaged, of another network, or holds anything but tensors: such a
-    file could run code of its own when unpickled, and is not.
+    Raises:
+        UserError: The file is missing, damaged or of another network, or it holds more than tensors: unpickling that
+            could run code, so it is not unpickled.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

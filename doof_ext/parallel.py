@@ -1,10 +1,17 @@
-"""Work on all cores, in processes of their own."""
+"""Work on all cores, in worker processes."""
+
+from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
 import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from doof_ext.errors import UserError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def cores() -> int:
@@ -12,9 +19,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_parallel(function, jobs, processes):
-    """Yields ``function(job)`` for each job, in order, from that many processes; UserError where one ends early."""
-    if processes == 1:  # not worth starting a process
+def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], processes: int) -> Iterator[Result]:
+    """Yields ``function(job)`` for each job, in the order of the jobs.
+
+    Args:
+        function: A function that can be pickled, unless there is one process.
+        jobs: Its arguments.
+        processes: How many; 1 is this process.
+
+    Raises:
+        UserError: A worker process ended early.
+    """
+    if processes == 1:
         yield from map(function, jobs)
         return
     context = multiprocessing.get_context("spawn")

@@ -197,7 +197,7 @@ def test_command_lines(argv):
 
 @THOUSAND
 @given(st.text(max_size=12) | st.sampled_from(["..", "../x", "/abs", "a\nb", "a/../../b", ".", "~", "C:\\x"]))
-def test_a_run_directory_is_inside_the_log_directory_whatever_the_task_is_called(tmp_path_factory, name):
+def test_no_task_name_leads_out_of_the_log_directory(tmp_path_factory, name):
     log = tmp_path_factory.getbasetemp() / "fuzz-log"
     for task in (name, name_of_env(name)):
         spec = _one_line(register, TaskSpec(task, "Pendulum-v1", "never"))

@@ -38,8 +38,9 @@ class Counters(types.SimpleNamespace):
         """Restores what :meth:`state_dict` returned; tensors stay on the device of the present ones."""
         for name, value in state.items():
             present = getattr(self, name, None)
-            tensors = isinstance(value, torch.Tensor) and isinstance(present, torch.Tensor)
-            setattr(self, name, value.to(present.device) if tensors else value)
+            if isinstance(value, torch.Tensor) and isinstance(present, torch.Tensor):
+                value = value.to(present.device)
+            setattr(self, name, value)
 
 
 class StateAdapter:

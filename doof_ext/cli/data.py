@@ -76,10 +76,11 @@ def _make(args: argparse.Namespace) -> None:
 
     check_writable(args.out)
     spec = spec if spec.obs_dim else make_env(spec).spec
+    steps: int = args.steps or spec.dataset_steps or 10_000
     if args.source == "random":
-        dataset = record_uniform(spec, args.steps or spec.dataset_steps or 10_000, args.seed)
+        dataset = record_uniform(spec, steps, args.seed)
     elif args.source == "recipe" and has_recipe(spec):
-        dataset = generate(spec, args.steps or spec.dataset_steps, args.seed)
+        dataset = generate(spec, steps, args.seed)
     else:
         loaded = data.load(args.source, spec, args.steps, args.seed, args.download)
         dataset = first_steps(loaded.dataset, args.steps)

@@ -1,9 +1,16 @@
-"""Where transitions come from: D4RL's files, the d4rl package, Minari, or a recipe dataset made here."""
+"""The sources of transitions: D4RL's files, the d4rl package, Minari, or a recipe dataset recorded here."""
+
+from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from doof_ext.errors import UserError
+from doof_ext.tasks.specs import TaskSpec
+
+if TYPE_CHECKING:
+    from doof_ext.data.dataset import Dataset  # needs h5py
 
 __all__ = ["LoadedDataset", "check_source", "load", "with_provenance"]
 
@@ -12,7 +19,7 @@ __all__ = ["LoadedDataset", "check_source", "load", "with_provenance"]
 class LoadedDataset:
     """A dataset with its provenance: ``source`` is d4rl, hdf5, minari or recipe; ``id`` names it within the source."""
 
-    dataset: "Dataset"  # noqa: F821 - doof_ext.data.dataset.Dataset, imported where h5py is needed
+    dataset: Dataset
     source: str
     id: str
 
@@ -24,13 +31,20 @@ def check_source(source: str) -> None:
         raise UserError(f"unknown source {source!r}; choose auto, d4rl, hdf5:FILE, minari:ID or recipe")
 
 
-def load(source: str, spec, steps: int | None = None, seed: int = 0, download: bool = False) -> LoadedDataset:
+def load(source: str, spec: TaskSpec, steps: int | None = None, seed: int = 0, download: bool = False) -> LoadedDataset:
     """The task's dataset from ``source``.
 
-    ``auto`` takes D4RL's file ($D4RL_DATASET_DIR or ~/.d4rl/datasets), else the d4rl package, else the recipe.
+    ``auto`` reads D4RL's file ($D4RL_DATASET_DIR or ~/.d4rl/datasets), else the d4rl package, else the recipe.
 
-    Args: the source; the task's spec; steps that shorten a recipe; the recipe's seed; whether to download D4RL's file
-    where it is not on this machine. Raises: UserError where the source has none, and for a file that is unusable.
+    Args:
+        source: auto, d4rl, recipe, hdf5:FILE or minari:ID.
+        spec: The task's spec.
+        steps: Number of a recipe's steps; by default as many as D4RL's file has.
+        seed: The recipe's seed.
+        download: Whether to download D4RL's file where it is not on this machine.
+
+    Raises:
+        UserError: The source is unknown or has no dataset of the task, or its file is unusable.
     """
     from doof_ext.data.dataset import dataset_from_columns, read_dataset
 
@@ -53,8 +67,8 @@ def load(source: str, spec, steps: int | None = None, seed: int = 0, download: b
     return with_provenance(load_recipe(spec, steps, seed), "recipe", spec.name)
 
 
-def _from_d4rl(spec, download):
-    """D4RL's file or what its package gives; None where there is neither."""
+def _from_d4rl(spec: TaskSpec, download: bool) -> LoadedDataset | None:
+    """D4RL's file, else what its package loads; None where there is neither."""
     from doof_ext.data import download as d4rl_files
     from doof_ext.data.dataset import dataset_from_columns, read_dataset
     from doof_ext.tasks.d4rl_package import read_d4rl_package
@@ -72,7 +86,8 @@ def _from_d4rl(spec, download):
     )
 
 
-def _where_from(spec):
+def _where_from(spec: TaskSpec) -> str:
+    """Where to get the task's data, for a user who has none."""
     from doof_ext.data import download as d4rl_files
     from doof_ext.data.recipe import has_recipe
 
@@ -87,8 +102,12 @@ def _where_from(spec):
     )
 
 
-def with_provenance(dataset, source, name):
-    """A recipe's file stays a recipe, by whatever way it comes."""
+def with_provenance(dataset: Dataset, source: str, name: str) -> LoadedDataset:
+    """The dataset with its source and name; a recipe's file is reported as a recipe, whatever it was read from.
+
+    Raises:
+        UserError: It has only one transition.
+    """
     if len(dataset) < 2:
         raise UserError(f"{name}: one transition only; a dynamics model needs rows to learn from and rows held out")
     recipe = dataset.metadata.get("recipe")

@@ -1,12 +1,16 @@
 """The policies that recipe datasets are recorded with: a tanh-Gaussian network in plain NumPy.
 
-Generation steps one environment at a time in worker processes; a NumPy product of one row is faster there than any
-framework's, and the workers need not import one.
+Generation steps one environment at a time in worker processes: for one row NumPy is faster than a learning framework,
+and the workers need not import one.
 """
+
+from __future__ import annotations
 
 import json
 import types
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import safe_open
@@ -14,14 +18,25 @@ from safetensors import safe_open
 LOG_STD_BOUNDS = (-5.0, 2.0)
 
 
+class RecordingPolicy(Protocol):
+    """A policy that a dataset can be recorded with."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+    def act(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray: ...
+
+
 class Behaviour:
     """A stochastic policy a = tanh(μ(s) + σ(s)·ε) with ReLU hidden layers.
 
-    ``weights``: arrays ``hidden.<i>.weight`` [out, in], ``hidden.<i>.bias``, ``mean.weight``, ``mean.bias``,
-    ``log_std.weight``, ``log_std.bias``. ``metadata``: what is known of its making (strings).
+    Args:
+        weights: Arrays ``hidden.<i>.weight`` [out, in], ``hidden.<i>.bias``, ``mean.weight``, ``mean.bias``,
+            ``log_std.weight``, ``log_std.bias``.
+        metadata: How it was made; ``behaviour`` describes it in a few words.
     """
 
-    def __init__(self, weights, metadata=None):
+    def __init__(self, weights: Mapping[str, np.ndarray], metadata: Mapping[str, Any] | None = None) -> None:
         count = sum(name.startswith("hidden.") and name.endswith(".weight") for name in weights)
         self._hidden = [(weights[f"hidden.{i}.weight"], weights[f"hidden.{i}.bias"]) for i in range(count)]
         self._mean = weights["mean.weight"], weights["mean.bias"]
@@ -29,10 +44,12 @@ class Behaviour:
         self.metadata = dict(metadata or {})
 
     @classmethod
-    def random(cls, obs_dim, action_dim, rng, hidden_dims=(256, 256)):
+    def random(
+        cls, obs_dim: int, action_dim: int, rng: np.random.Generator, hidden_dims: Sequence[int] = (256, 256)
+    ) -> Behaviour:
         """A randomly initialised policy, as D4RL's random datasets are recorded with.
 
-        Layers are uniform in ±1/√(fan-in), so that the actions are close to tanh of standard normal noise.
+        Layers are uniform in ±1/√(fan-in), so the actions are close to tanh of standard normal noise.
         """
         widths = [obs_dim, *hidden_dims]
         shapes = {f"hidden.{i}": (widths[i], widths[i + 1]) for i in range(len(hidden_dims))}
@@ -45,10 +62,10 @@ class Behaviour:
         return cls(weights, {"behaviour": "randomly initialised policy"})
 
     @classmethod
-    def shipped(cls, name) -> list["Behaviour"]:
-        """The policies of a file that comes with the package, such as ``hopper-medium``, oldest first.
+    def shipped(cls, name: str) -> list[Behaviour]:
+        """The policies of a file shipped with the package, such as ``hopper-medium``, oldest first.
 
-        The files are made by run_example/train_behaviour.py; arrays of one dimension more hold several policies.
+        The files are made by run_example/train_behaviour.py; arrays with one more dimension hold several policies.
         """
         resource = resources.files("doof_ext.data") / "behaviours" / f"{name}.safetensors"
         with resources.as_file(resource) as path, safe_open(path, framework="numpy") as file:
@@ -59,7 +76,7 @@ class Behaviour:
         several = range(len(weights["mean.bias"]))
         return [cls({key: stack[index] for key, stack in weights.items()}, metadata) for index in several]
 
-    def act(self, observation, rng):
+    def act(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """observation [O] → a sampled action [A] float32 in (-1, 1)."""
         x = observation.astype(np.float32)
         for weight, bias in self._hidden:
@@ -71,13 +88,13 @@ class Behaviour:
 
 
 class UniformBehaviour:
-    """Actions uniform between ``low`` [A] and ``high`` [A], whatever is observed."""
+    """Actions uniform between ``low`` [A] and ``high`` [A], independent of the observation."""
 
-    metadata = types.MappingProxyType({"behaviour": "uniform random actions"})
+    metadata: Mapping[str, Any] = types.MappingProxyType({"behaviour": "uniform random actions"})
 
-    def __init__(self, low, high):
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
         self._low, self._high = low, high
 
-    def act(self, observation, rng):
+    def act(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """observation [O] → an action [A] float32."""
         return rng.uniform(self._low, self._high).astype(np.float32)

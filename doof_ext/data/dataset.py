@@ -1,30 +1,36 @@
 """D4RL's dataset: the in-memory form, and its HDF5 file (contract 3)."""
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import h5py
 import numpy as np
 
 from doof_ext.data import episodes
 from doof_ext.errors import UserError
+from doof_ext.tasks.specs import TaskSpec
 
-LARGEST = 1e15  # beyond it a square leaves float32
+LARGEST = 1e15  # magnitude whose squares, and sums of them, stay within float32
 STATES = ("qpos", "qvel", "desired_orien")  # what a simulator's state may consist of
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _FLOATS = ("observations", "actions", "next_observations", "rewards")
 _FLAGS = ("terminals", "timeouts")
 _ROWS_AT_ONCE = 1 << 16
+_Path = str | os.PathLike[str]
 
 
 @dataclass
 class Dataset:
-    """Recorded steps in order, episode after episode; N steps.
+    """N recorded steps in order, episode after episode.
 
-    ``terminals`` mark states where the episode truly ended, ``timeouts`` where it was cut.
+    ``terminals`` mark steps into a terminal state, ``timeouts`` steps after which the episode was cut.
     """
 
     observations: np.ndarray  # [N, O] float32
@@ -33,16 +39,16 @@ class Dataset:
     rewards: np.ndarray  # [N] float32
     terminals: np.ndarray  # [N] bool
     timeouts: np.ndarray  # [N] bool
-    states: dict = field(default_factory=dict)  # the simulator's before the step: qpos [N, nq], qvel [N, nv], … float64
-    metadata: dict = field(default_factory=dict)  # strings and numbers: how the data came to be
+    states: dict[str, np.ndarray] = field(default_factory=dict)  # before the step, float64: qpos [N, nq], qvel [N, nv]…
+    metadata: dict[str, Any] = field(default_factory=dict)  # strings and numbers: how the data were made
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.observations)
 
-    def transitions(self):
-        """What learning needs: a dict of float32 arrays [N, ·] by the kit's names, terminals as 0 and 1.
+    def transitions(self) -> dict[str, np.ndarray]:
+        """What learning needs: float32 arrays [N, ·] by the kit's names, terminals as 0 and 1.
 
-        Every recorded step stays: with its next observation recorded, a step cut by a time limit is as good as any.
+        No step is left out: its next observation is recorded, even where a time limit cut the episode.
         """
         return {
             "observations": self.observations,
@@ -52,12 +58,12 @@ class Dataset:
             "terminals": self.terminals.reshape(-1, 1).astype(np.float32),
         }
 
-    def sha256(self):
-        """A digest of the transitions, whatever file they came from."""
+    def sha256(self) -> str:
+        """A digest of the transitions, independent of the file they were read from."""
         digest = hashlib.sha256()
         for name, column in self.transitions().items():
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(column))
+            digest.update(np.ascontiguousarray(column).data)
         return digest.hexdigest()
 
 
@@ -71,7 +77,7 @@ def concatenate(first: Dataset | None, second: Dataset) -> Dataset:
 
 
 def first_steps(dataset: Dataset, steps: int | None) -> Dataset:
-    """The first ``steps`` steps; the episode that is cut there ends in a timeout. All of them for None."""
+    """The first ``steps`` steps, all for None; the episode that is cut there ends in a timeout."""
     if steps is None or steps >= len(dataset):
         return dataset
     columns = {name: getattr(dataset, name)[:steps].copy() for name in (*_FLOATS, *_FLAGS)}
@@ -79,11 +85,15 @@ def first_steps(dataset: Dataset, steps: int | None) -> Dataset:
     return Dataset(**columns, states={n: s[:steps] for n, s in dataset.states.items()}, metadata=dataset.metadata)
 
 
-def read_dataset(path, spec=None) -> Dataset:
-    """Reads a D4RL HDF5 file, each column once and straight into its place.
+def read_dataset(path: _Path, spec: TaskSpec | None = None) -> Dataset:
+    """Reads a D4RL HDF5 file, each column without an intermediate copy.
 
-    Args: the file; the task's spec, to check the dimensions against, or None.
-    Raises: UserError, one line, for a file that is missing, truncated, wrongly shaped or holds NaN or infinity.
+    Args:
+        path: The file.
+        spec: The task's spec, to check the dimensions against.
+
+    Raises:
+        UserError: The file is missing, truncated, wrongly shaped or holds NaN or infinity.
     """
     if not os.path.isfile(path):
         raise UserError(f"no dataset file at {path}; give the path of a D4RL HDF5 file")
@@ -102,7 +112,7 @@ def read_dataset(path, spec=None) -> Dataset:
     return dataset_from_columns(path, columns, metadata, spec)
 
 
-def _read_column(path, name, item):
+def _read_column(path: _Path, name: str, item: Any) -> np.ndarray:
     if not isinstance(item, h5py.Dataset) or item.shape is None:
         raise UserError(f"{path}: {name} is not an array; expected one row per transition")
     kind = item.dtype.kind
@@ -114,11 +124,11 @@ def _read_column(path, name, item):
     return column
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
 
 
-def _read_metadata(file):
+def _read_metadata(file: h5py.File) -> dict[str, Any]:
     metadata = {}
     if isinstance(file.get("metadata"), h5py.Group):
         for name, item in file["metadata"].items():
@@ -128,21 +138,30 @@ def _read_metadata(file):
     return metadata
 
 
-def dataset_from_columns(label, columns, metadata=None, spec=None) -> Dataset:
-    """A checked dataset from D4RL's arrays by name; ``label`` names their origin in errors.
+def dataset_from_columns(
+    label: object, columns: Mapping[str, Any], metadata: Mapping[str, Any] | None = None, spec: TaskSpec | None = None
+) -> Dataset:
+    """A checked dataset from D4RL's arrays.
 
-    Rewards and flags may be [N] or [N, 1]. Timeouts that are absent are told from next observations that are not the
-    next row's observation; next observations that are absent are the next row's, where timeouts tell the episodes
-    apart (``metadata["reconstructed"]`` then says what was left out).
+    Absent timeouts are inferred where a next observation differs from the next row's observation; absent next
+    observations are the next row's, where timeouts separate the episodes (``metadata["reconstructed"]`` then reports
+    what was left out).
 
-    Raises: UserError for arrays that are missing, empty, of a wrong shape, not numbers, or not finite.
+    Args:
+        label: Names the arrays' origin in errors.
+        columns: Arrays by D4RL's names; rewards and flags may be [N] or [N, 1].
+        metadata: How the data were made; by default the values under metadata/ in ``columns``.
+        spec: The task's spec, to check the dimensions against.
+
+    Raises:
+        UserError: An array is missing, empty, of a wrong shape, not of numbers, or not finite.
     """
     if metadata is None:
         metadata = _metadata_of(columns)
     names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
     columns = {name: columns[name] for name in names if name in columns}
     for name in ("rewards", *_FLAGS):
-        if np.ndim(columns.get(name)) == 2 and columns[name].shape[1] == 1:
+        if name in columns and np.ndim(columns[name]) == 2 and columns[name].shape[1] == 1:
             columns[name] = columns[name][:, 0]
     count = len(columns["rewards"]) if np.ndim(columns["rewards"]) else 0
     if count == 0:
@@ -170,35 +189,36 @@ def dataset_from_columns(label, columns, metadata=None, spec=None) -> Dataset:
     )
 
 
-def _metadata_of(columns):
-    """What D4RL's loader gives of metadata/*: a recipe's file stays a recipe through the d4rl package too."""
-    told = {name.removeprefix("metadata/"): value for name, value in columns.items() if name.startswith("metadata/")}
-    told = {name: value.decode() if isinstance(value, bytes) else value for name, value in told.items()}
-    return {name: value for name, value in told.items() if isinstance(value, (str, int, float, np.number))}
+def _metadata_of(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The values under metadata/, so that a recipe's file is reported as a recipe through D4RL's loader too."""
+    found = {name.removeprefix("metadata/"): value for name, value in columns.items() if name.startswith("metadata/")}
+    found = {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+    return {name: value for name, value in found.items() if isinstance(value, (str, int, float, np.number))}
 
 
-def _check(path, name, column, count, is_matrix, width):
+def _check(label: object, name: str, column: Any, count: int, is_matrix: bool, width: int | None) -> None:
     if not isinstance(column, np.ndarray):
-        raise UserError(f"{path}: {name} is not an array; expected one row per transition")
+        raise UserError(f"{label}: {name} is not an array; expected one row per transition")
     if column.dtype.kind not in "fiub":
-        raise UserError(f"{path}: {name} holds {column.dtype}, not numbers")
+        raise UserError(f"{label}: {name} holds {column.dtype}, not numbers")
     expected = f"[{count}, {width or '·'}]" if is_matrix else f"[{count}]"
     if column.ndim != 1 + is_matrix or len(column) != count or (width and column.shape[1] != width):
-        raise UserError(f"{path}: {name} has shape {list(column.shape)}; expected {expected}: a file of another task?")
+        raise UserError(f"{label}: {name} has shape {list(column.shape)}; expected {expected}: a file of another task?")
     bad = [start + row for start in range(0, count, _ROWS_AT_ONCE) for row in _unusable(column[start:][:_ROWS_AT_ONCE])]
     if bad:
         rows = f"{len(bad)} of {count} rows, first in row {bad[0]}"
-        raise UserError(f"{path}: {name} is NaN, infinite or beyond {LARGEST:g} in {rows}")
+        raise UserError(f"{label}: {name} is NaN, infinite or beyond {LARGEST:g} in {rows}")
 
 
-def _unusable(rows):
+def _unusable(rows: np.ndarray) -> np.ndarray:
     return np.flatnonzero(~(abs(rows) < LARGEST).reshape(len(rows), -1).all(1))
 
 
-def write_dataset(path, dataset: Dataset) -> None:
-    """Writes a D4RL HDF5 file; the final name appears only once the file is whole.
+def write_dataset(path: _Path, dataset: Dataset) -> None:
+    """Writes a D4RL HDF5 file atomically.
 
-    Raises: UserError where it cannot be written (a full disk, a folder without permission); nothing is left behind.
+    Raises:
+        UserError: It cannot be written (a full disk, a folder without permission); no partial file remains.
     """
     temporary = None
     try:
@@ -214,16 +234,17 @@ def write_dataset(path, dataset: Dataset) -> None:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # HDF5 gives a failed flush as RuntimeError
-        reason = os.strerror(error.errno) if getattr(error, "errno", None) in errno.errorcode else _first_line(error)
+    except (OSError, RuntimeError) as error:  # HDF5 raises a failed flush as RuntimeError
+        code: Any = getattr(error, "errno", None)
+        reason = os.strerror(code) if code in errno.errorcode else _first_line(error)
         raise UserError(f"{path} cannot be written ({reason}); make room or choose another place") from error
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.remove(temporary)
 
 
-def temporary_beside(path) -> str:
-    """A new empty file in the folder of ``path``, which is made where it is missing; raises OSError where it cannot."""
+def temporary_beside(path: _Path) -> str:
+    """A new empty file in the folder of ``path``, which is created where it is missing; raises OSError on failure."""
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.isdir(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -234,14 +255,14 @@ def temporary_beside(path) -> str:
     return temporary
 
 
-def check_writable(path) -> None:
-    """Raises UserError where ``path`` could not be written, before the work of making what goes there."""
+def check_writable(path: _Path) -> None:
+    """Raises UserError where ``path`` cannot be written, before its content is computed."""
     try:
         os.remove(temporary_beside(path))
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}); choose another place") from error
 
 
-def _compression(column):
-    """Flags shrink a thousandfold; floats hardly at all, and would be slow to read."""
+def _compression(column: np.ndarray) -> dict[str, Any]:
+    """Of flags only, which shrink a thousandfold; floats hardly shrink and would be slow to read."""
     return {"compression": "gzip", "compression_opts": 1} if column.dtype == bool else {}

@@ -1,15 +1,20 @@
-"""D4RL's published files: where they are on the web and on this machine, and how they get here."""
+"""D4RL's published files: their places on the web and on this machine, and how to download them."""
+
+from __future__ import annotations
 
 import contextlib
 import http.client
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from tqdm import tqdm
 
 from doof_ext.data.dataset import read_dataset
 from doof_ext.errors import UserError
+from doof_ext.tasks.specs import TaskSpec
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 _TIMEOUT = 30  # seconds without a byte
@@ -20,7 +25,7 @@ def folder() -> str:
     return os.environ.get("D4RL_DATASET_DIR") or os.path.join(os.path.expanduser("~"), ".d4rl", "datasets")
 
 
-def url(spec) -> str | None:
+def url(spec: TaskSpec) -> str | None:
     """The published address of the task's file, or None for a task that is not D4RL's."""
     if not spec.paper_name:
         return None
@@ -30,23 +35,25 @@ def url(spec) -> str | None:
     return f"{SERVER}/gym_mujoco_v2/{stem.replace('-', '_')}-{version}.hdf5"
 
 
-def local_file(spec) -> str | None:
-    """The task's file in D4RL's folder, or None. Both spellings are known: hopper_medium-v2 and hopper-medium-v2."""
-    if url(spec) is None:
+def local_file(spec: TaskSpec) -> str | None:
+    """The task's file in D4RL's folder, or None. Both spellings are found: hopper_medium-v2 and hopper-medium-v2."""
+    address = url(spec)
+    if address is None:
         return None
-    for name in (os.path.basename(url(spec)), f"{spec.name}.hdf5"):
+    for name in (os.path.basename(address), f"{spec.name}.hdf5"):
         if os.path.isfile(os.path.join(folder(), name)):
             return os.path.join(folder(), name)
     return None
 
 
-def download(spec) -> str:
+def download(spec: TaskSpec) -> str:
     """Fetches the task's file into D4RL's folder; returns its path.
 
-    A broken download is left as ``.part`` and continued by the next call; one process at a time downloads into the
+    An interrupted download is left as ``.part`` and resumed by the next call; one process at a time downloads into the
     folder. The file gets its name only after its columns and the number of its rows have been checked.
 
-    Raises: UserError naming address and folder, for a task without a file, a failed transfer or a wrong file.
+    Raises:
+        UserError: The task has no file, the transfer failed, or the file is another task's.
     """
     address = url(spec)
     if address is None:
@@ -71,8 +78,8 @@ def download(spec) -> str:
 
 
 @contextlib.contextmanager
-def _locked(directory):
-    """Waits until no other process downloads into ``directory``; where the system has no such locks, goes on."""
+def _locked(directory: str) -> Iterator[None]:
+    """Waits until no other process downloads into ``directory``; does nothing where the system has no such locks."""
     try:
         import fcntl
     except ImportError:
@@ -86,7 +93,8 @@ def _locked(directory):
         os.close(handle)
 
 
-def _check(part, address, spec):
+def _check(part: str, address: str, spec: TaskSpec) -> None:
+    assert spec.dataset_steps is not None  # as D4RL's tasks have it
     try:
         dataset = read_dataset(part, spec)
         if abs(len(dataset) - spec.dataset_steps) > 0.02 * spec.dataset_steps:
@@ -96,7 +104,8 @@ def _check(part, address, spec):
         raise UserError(f"{address} is not the file of {spec.name}: {error}") from error
 
 
-def _transfer(address, part, label):
+def _transfer(address: str, part: BinaryIO, label: str) -> None:
+    """Appends to ``part`` what it lacks of the file at ``address``."""
     have = part.seek(0, os.SEEK_END)
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -110,7 +119,7 @@ def _transfer(address, part, label):
         if response.headers.get_content_type() == "text/html":
             raise ConnectionError("a web page came instead of a file")
         if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            have = 0  # the server gives the file from its start
+            have = 0  # the server sends the file from its start
             part.truncate(0)
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None

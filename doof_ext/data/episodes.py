@@ -1,35 +1,51 @@
 """The episode structure of recorded steps: where episodes end, and what follows from it."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from doof_ext.errors import UserError
 
+if TYPE_CHECKING:
+    from doof_ext.data.dataset import Dataset
 
-def bounds(dataset):
+
+def bounds(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Start and stop (one past the end) of each episode [E], [E]; steps after the last end are an episode too."""
     ends = np.flatnonzero(dataset.terminals | dataset.timeouts) + 1
     stops = ends if len(ends) and ends[-1] == len(dataset) else np.append(ends, len(dataset))
     return np.concatenate([[0], stops[:-1]]), stops
 
 
-def returns_and_lengths(dataset):
+def returns_and_lengths(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The undiscounted return [E] and number of steps [E] of each episode."""
     starts, stops = bounds(dataset)
     return np.add.reduceat(dataset.rewards.astype(np.float64), starts), stops - starts
 
 
-def infer_timeouts(columns):
-    """Timeouts [N] of columns that have none: steps that neither end nor lead to the next row's observation."""
+def infer_timeouts(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Timeouts [N] of columns without: steps that neither terminate nor lead to the next row's observation."""
     follows = (columns["next_observations"][:-1] == columns["observations"][1:]).all(1)
     return ~columns["terminals"] & ~np.append(follows, False)
 
 
-def reconstruct_next_observations(label, columns):
+def reconstruct_next_observations(
+    label: object, columns: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], str]:
     """Columns with next_observations taken from the following row, and a sentence on what was left out.
 
     The last step of an episode has no following row: it is left out, and the step before it, which stays, is marked as
-    a timeout. Raises UserError without timeouts, since then a row may follow one of another episode, and where nothing
-    would be left.
+    a timeout.
+
+    Args:
+        label: Names the columns' origin in errors.
+        columns: Arrays [N, ·] by D4RL's names.
+
+    Raises:
+        UserError: There are no timeouts, so a row may follow one of another episode; or no step would be left.
     """
     if "timeouts" not in columns:
         raise UserError(f"{label}: neither next_observations nor timeouts in it, so episodes run together; record one")

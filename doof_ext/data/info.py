@@ -1,11 +1,15 @@
-"""What a dataset is, in a few lines."""
+"""A dataset described in a few lines."""
+
+from __future__ import annotations
 
 import numpy as np
 
 from doof_ext.data import episodes
+from doof_ext.data.dataset import Dataset
+from doof_ext.tasks.specs import TaskSpec
 
 
-def describe(dataset, spec=None) -> list[str]:
+def describe(dataset: Dataset, spec: TaskSpec | None = None) -> list[str]:
     """Size, provenance, lengths and returns of a dataset; with a task's spec, normalised returns too."""
     returns, lengths = episodes.returns_and_lengths(dataset)
     dimensions = f"{dataset.observations.shape[1]} observed, {dataset.actions.shape[1]} acted"
@@ -20,7 +24,7 @@ def describe(dataset, spec=None) -> list[str]:
     return lines
 
 
-def _spread(name, values):
+def _spread(name: str, values: np.ndarray) -> str:
     return (
         f"{name:<14}mean {np.mean(values):.1f}, std {np.std(values):.1f}, from {min(values):.1f} to {max(values):.1f}"
     )

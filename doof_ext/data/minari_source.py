@@ -1,20 +1,29 @@
 """Minari's datasets as D4RL's columns."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 import numpy as np
 
 from doof_ext.errors import UserError
 
 
-def read_minari(dataset_id: str) -> tuple[dict, dict]:
+def read_minari(dataset_id: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The columns of a Minari dataset by D4RL's names, and its metadata.
 
-    A step whose episode was terminated there is a terminal; one that was truncated, or is the last of an episode that
-    says neither, is a timeout.
+    A step that terminated its episode is a terminal; one that truncated it, or is the last of an episode that ends in
+    neither, is a timeout.
 
-    Args: an id such as ``mujoco/hopper/medium-v0``, which is fetched where it is not on this machine.
-    Returns: (columns, metadata). Raises: UserError where it cannot be had or has no box spaces.
+    Args:
+        dataset_id: Such as ``mujoco/hopper/medium-v0``; it is downloaded where it is not on this machine.
+
+    Returns:
+        (columns, metadata).
+
+    Raises:
+        UserError: The dataset cannot be loaded or has no box spaces.
     """
     try:
         import minari
@@ -29,7 +38,7 @@ def read_minari(dataset_id: str) -> tuple[dict, dict]:
         episodes = [_columns(dataset_id, episode) for episode in dataset.iterate_episodes()]
     except UserError:
         raise
-    except Exception as error:  # missing ids, damaged files and each of its download back ends raise kinds of their own
+    except Exception as error:  # missing ids, damaged files and each of its download back ends raise their own types
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"Minari cannot give {dataset_id} ({reason}); `minari download {dataset_id}` puts it into {folder}"
@@ -42,7 +51,7 @@ def read_minari(dataset_id: str) -> tuple[dict, dict]:
     return columns, metadata
 
 
-def _columns(dataset_id, episode):
+def _columns(dataset_id: str, episode: Any) -> dict[str, np.ndarray]:
     steps = len(episode.rewards)
     lengths = [len(column) for column in (episode.actions, episode.terminations, episode.truncations)]
     if len(episode.observations) != steps + 1 or lengths != [steps] * 3:

@@ -1,26 +1,31 @@
-"""Recipe datasets: made here, after D4RL's own recipe, in D4RL's physics. Never to be called D4RL's data.
+"""Recipe datasets: recorded here, after D4RL's own recipe, in D4RL's physics. They are never reported as D4RL's data.
 
 A recipe is a list of behaviours that share the steps equally. Steps are recorded in streams of at most STREAM_STEPS,
-each with an environment and generators seeded from (recipe, seed, stream), so that the data depend on those alone and
-not on how many processes made them.
+each with an environment and generators seeded from (recipe, seed, stream), so that the data do not depend on the
+number of processes.
 """
+
+from __future__ import annotations
 
 import os
 import sys
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from doof_ext.data.behaviour import Behaviour, UniformBehaviour
+from doof_ext.data.behaviour import Behaviour, RecordingPolicy, UniformBehaviour
 from doof_ext.data.dataset import Dataset, check_writable, read_dataset, write_dataset
 from doof_ext.errors import UserError
 from doof_ext.parallel import cores, in_parallel
 from doof_ext.tasks import TaskSpec, make_env
 
 STREAM_STEPS = 10_000
+_Job = tuple[TaskSpec, RecordingPolicy, int, int, int]  # spec, policy, seed, number of the stream, its length
 VERSION = 2  # part of a cached file's name; counts changes of what a recipe yields
-_SHIPPED = {  # the files in data/behaviours that a quality is made of, after the domain's name
+_SHIPPED = {  # the files in data/behaviours that a quality is recorded with, after the domain's name
     "medium": ("medium",),
     "medium-replay": ("replay",),
     "medium-expert": ("medium", "best"),
@@ -29,22 +34,29 @@ _DOMAINS = ("hopper", "halfcheetah", "walker2d")
 
 
 def has_recipe(spec: TaskSpec) -> bool:
-    """Whether the task's dataset can be made here."""
+    """Whether the task's dataset can be recorded here."""
     return spec.domain in _DOMAINS and bool(spec.paper_name) and (spec.quality == "random" or spec.quality in _SHIPPED)
 
 
 def behaviours(spec: TaskSpec, seed: int) -> list[Behaviour]:
     """The policies that the task's recipe is recorded with, oldest first, each for an equal share of the steps."""
     if spec.quality == "random":
+        assert spec.obs_dim is not None and spec.action_dim is not None  # as D4RL's tasks have them
         return [Behaviour.random(spec.obs_dim, spec.action_dim, _rng(spec, seed))]
     return [policy for kind in _SHIPPED[spec.quality] for policy in Behaviour.shipped(f"{spec.domain}-{kind}")]
 
 
 def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, processes: int | None = None) -> Dataset:
-    """The task's recipe dataset, from the cache or made now.
+    """The task's recipe dataset, from the cache or recorded now.
 
-    Args: the task's spec; number of steps, by default those of D4RL's file; seed; processes, by default one per core.
-    Raises: UserError where there is no recipe for the task.
+    Args:
+        spec: The task's spec.
+        steps: Number of steps; by default that of D4RL's file.
+        seed: Of policies, environments and actions.
+        processes: Workers that record; by default one per core.
+
+    Raises:
+        UserError: There is no recipe for the task, or the cache cannot be written.
     """
     if not has_recipe(spec):
         raise UserError(
@@ -52,6 +64,7 @@ def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, process
             f"{', '.join(_DOMAINS)} can be made here"
         )
     steps = steps or spec.dataset_steps
+    assert steps is not None  # D4RL's tasks have dataset_steps
     path = _cache_path(spec.name, steps, seed)
     if os.path.exists(path):
         try:
@@ -67,7 +80,7 @@ def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, process
     return dataset
 
 
-def _cache_path(task, steps, seed):
+def _cache_path(task: str, steps: int, seed: int) -> str:
     root = os.environ.get("DOOF_DATA_DIR") or os.path.join(os.path.expanduser("~"), ".cache", "doof_ext")
     return os.path.join(root, f"recipe-{task}-{steps}-seed{seed}-r{VERSION}.hdf5")
 
@@ -87,7 +100,7 @@ def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None
 
 
 def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
-    """Records ``steps`` steps of uniform random actions in the task's environment, whatever the task."""
+    """Records ``steps`` steps of uniform random actions in the environment of any task."""
     env = make_env(spec)
     behaviour = UniformBehaviour(env.action_space.low, env.action_space.high)
     metadata = {
@@ -102,13 +115,21 @@ def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None 
     return _record(spec, [behaviour], steps, seed, processes, metadata)
 
 
-def _record(spec, policies, steps, seed, processes, metadata):
-    jobs = []
+def _record(
+    spec: TaskSpec,
+    policies: Sequence[RecordingPolicy],
+    steps: int,
+    seed: int,
+    processes: int | None,
+    metadata: dict[str, Any],
+) -> Dataset:
+    jobs: list[_Job] = []
     for policy, share in zip(policies, np.diff(np.linspace(0, steps, len(policies) + 1).astype(int)), strict=True):
         for start in range(0, share, STREAM_STEPS):
             jobs.append((spec, policy, seed, len(jobs), min(STREAM_STEPS, share - start)))
     processes = min(processes or cores(), len(jobs))
-    columns, filled = {}, 0
+    columns: dict[str, np.ndarray] = {}
+    filled = 0
     bar = tqdm(total=steps, desc=f"recording {metadata['recipe']}", unit="step", disable=None)
     with bar:
         for stream in in_parallel(_record_stream, jobs, processes):
@@ -122,18 +143,18 @@ def _record(spec, policies, steps, seed, processes, metadata):
     return Dataset(**columns, states=states, metadata=metadata)
 
 
-def _rng(spec, seed, *purpose):
+def _rng(spec: TaskSpec, seed: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([zlib.crc32(spec.name.encode()), seed, *purpose])
 
 
 _STEP = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
 
 
-def _record_stream(job):
+def _record_stream(job: _Job) -> dict[str, np.ndarray]:
     spec, behaviour, seed, stream, length = job
     rng = _rng(spec, seed, 1, stream)
     env = make_env(spec, seed=int(rng.integers(2**31)))
-    columns = {name: [] for name in (*_STEP, *env.state())}
+    columns: dict[str, list[Any]] = {name: [] for name in (*_STEP, *env.state())}
     observation = env.reset()
     for step in range(length):
         state = env.state()

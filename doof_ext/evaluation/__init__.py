@@ -1,1 +1,1 @@
-"""What a run is judged by: the dynamics distance."""
+"""What a run is judged by: returns, the dynamics distance, and the data's consistency."""

@@ -1,24 +1,39 @@
 """Whether data and environment are consistent: D and D_on train one model."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 
+from doof_ext.data.dataset import Dataset
 from doof_ext.errors import UserError
 
-_CLIPPED = 10.0  # from where Hopper's and Walker2d's observations clip velocities
-TOLERANCE = 1e-3  # largest difference that float32 files and MuJoCo's versions explain
+_CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
+TOLERANCE = 1e-3  # the largest difference due to float32 files and MuJoCo's versions
 
 
-def transition_error(env, dataset, sample=500, seed=0) -> float | None:
-    """How far the environment reproduces the dataset's own transitions.
+def transition_error(env: Any, dataset: Dataset, sample: int = 500, seed: int = 0) -> float | None:
+    """How closely the environment reproduces the dataset's own transitions.
 
-    It starts from the recorded states, or else, where observations tell the state (HalfCheetah, and Hopper and Walker2d
-    below the velocity at which they clip), from observations.
+    The simulator starts from the recorded states. Without them it starts from observations, where those determine the
+    state: HalfCheetah, and Hopper and Walker2d below the velocity at which they clip.
 
-    Returns: the largest difference in any coordinate of the next observation over ``sample`` random rows (infinite
-    where the simulator breaks down), or None where there is nothing to start from. From observations it is that of 99
-    in 100 rows: a rare contact makes much of a float32's rounding.
-    Raises: UserError for states of another model.
+    Args:
+        env: The environment.
+        dataset: The recorded transitions.
+        sample: How many random rows are simulated.
+        seed: Of the rows.
+
+    Returns:
+        The largest difference in any coordinate of the next observation, infinite where the simulator breaks down; None
+        where there is no state to start from. From observations it is the 99th percentile over rows, since a rare
+        contact amplifies float32's rounding.
+
+    Raises:
+        UserError: The recorded states are of another model.
     """
     state = env.state()
     if not state or not env.has_oracle:
@@ -44,10 +59,22 @@ def transition_error(env, dataset, sample=500, seed=0) -> float | None:
     return float(error) if np.isfinite(error) else float("inf")
 
 
-def termination_errors(rule, dataset, sample=20_000, seed=0) -> tuple[int, int]:
-    """How often a termination rule and the recorded terminals differ: (differing rows, rows looked at).
+def termination_errors(
+    rule: Callable[..., Any], dataset: Dataset, sample: int = 20_000, seed: int = 0
+) -> tuple[int, int]:
+    """How often a termination rule and the recorded terminals differ.
 
-    Raises: UserError for a rule that fails or whose answer is not a bool [B, 1].
+    Args:
+        rule: fn(obs [B, O], act [B, A], next_obs [B, O]) → bool [B, 1], all tensors.
+        dataset: The recorded transitions.
+        sample: How many random rows are checked.
+        seed: Of the rows.
+
+    Returns:
+        The number of differing rows, and of rows checked.
+
+    Raises:
+        UserError: The rule fails, or its answer is not a bool [B, 1].
     """
     rows = np.random.default_rng(seed).permutation(len(dataset))[:sample]
     names = ("observations", "actions", "next_observations")
@@ -62,7 +89,7 @@ def termination_errors(rule, dataset, sample=20_000, seed=0) -> tuple[int, int]:
     return int((terminal.numpy()[:, 0] != dataset.terminals[rows]).sum()), len(rows)
 
 
-def physics_finding(env, dataset) -> str:
+def physics_finding(env: Any, dataset: Dataset) -> str:
     """One line on :func:`transition_error`."""
     error = transition_error(env, dataset)
     if error is None:
@@ -75,8 +102,20 @@ def physics_finding(env, dataset) -> str:
     return f"physics check: the environment reproduces the data's transitions within {error:.1g}"
 
 
-def check_consistency(env, rule, dataset) -> list[str]:
-    """What a user must know before D and D_on are mixed: a line each. Raises UserError as the checks do."""
+def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> list[str]:
+    """What a user must know before D and D_on are mixed.
+
+    Args:
+        env: The environment.
+        rule: The termination rule, as :func:`termination_errors` takes it.
+        dataset: D.
+
+    Returns:
+        Findings, a line each.
+
+    Raises:
+        UserError: The states are of another model, or the rule fails.
+    """
     findings = [physics_finding(env, dataset)]
     named = dataset.metadata.get("task", env.spec.name)
     if named.split("-")[0] != env.spec.name.split("-")[0]:

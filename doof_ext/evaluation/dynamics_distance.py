@@ -1,50 +1,80 @@
 """The dynamics distance: ‖mean of the elites' predicted next state − true next state‖₂.
 
-The paper calls it total variation distance; its values far above 2 say that it is a norm of state differences.
+The paper calls it total variation distance; its values far above 2 show that it is a norm of state differences.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from doof_ext.data.dataset import Dataset
 from doof_ext.parallel import cores, in_parallel
-from doof_ext.tasks import make_env
+from doof_ext.tasks import TaskSpec, make_env
 
 _BLOCK = 2_000  # pairs of one job
-_WORTH_WORKERS = 20_000  # pairs whose simulation takes longer than starting processes for it
-_CLIPPED = 10.0  # from where Hopper's and Walker2d's observations clip velocities
+_WORTH_WORKERS = 20_000  # so many pairs take longer to simulate than worker processes to start
+_CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
+
+_Job = tuple[dict[str, np.ndarray], np.ndarray]
+"""States by name and actions of one block."""
 
 
 @dataclass
 class TruePairs:
-    """State-action pairs with what the simulator makes of them."""
+    """State-action pairs with their true next states.
 
-    observations: torch.Tensor  # [N, O]
-    actions: torch.Tensor  # [N, A]
-    next_observations: torch.Tensor  # [N, O], the truth
-    inexact: int = 0  # pairs whose state was not recorded, and whose observation clips a velocity
+    Attributes:
+        observations: [N, O].
+        actions: [N, A].
+        next_observations: [N, O], simulated.
+        inexact: How many pairs have a state that was not recorded and an observation that clips a velocity.
+    """
 
-    def __len__(self):
+    observations: torch.Tensor
+    actions: torch.Tensor
+    next_observations: torch.Tensor
+    inexact: int = 0
+
+    def __len__(self) -> int:
         return len(self.observations)
 
 
-def simulate_pairs(env, observations, actions, device="cpu", states=None, title=None) -> TruePairs:
-    """The true next states of observations [N, O], actions [N, A], tensors or arrays.
+def simulate_pairs(
+    env: Any,
+    observations: Any,
+    actions: Any,
+    device: str = "cpu",
+    states: Mapping[str, Any] | None = None,
+    title: str | None = None,
+) -> TruePairs:
+    """Simulates the true next states of state-action pairs, many of them in worker processes.
 
-    The state is the recorded one (``states``, arrays [N, ·] by name) where there is one. Else it is set from the
-    observation (``state_from_observation``, root position 0), and the pair keeps the observation of the state that was
-    set: another than was asked where a velocity was clipped, which ``inexact`` counts. Pairs on which the simulator
-    itself breaks down are left out; all of them, where the environment has no true dynamics to ask. Many pairs are
-    simulated in worker processes, under a bar with ``title``.
+    Without recorded states, the simulator's state is set from the observation (``state_from_observation``, root
+    position 0), and the pair has that state's observation. The two observations differ where a velocity was clipped;
+    ``inexact`` counts such pairs.
+
+    Args:
+        env: The environment.
+        observations: [N, O], tensor or array.
+        actions: [N, A], tensor or array.
+        device: Of the result's tensors.
+        states: Recorded states, arrays [N, ·] by name.
+        title: Of the progress bar; None for no bar.
+
+    Returns:
+        The pairs without those on which the simulator breaks down; none, where the environment has no true dynamics.
     """
     observations, actions = np.asarray(observations, np.float64), np.asarray(actions, np.float64)
     inexact = 0
     if env.has_oracle:
-        recorded = states is not None and set(env.state()) <= set(states)
-        if recorded:
+        if states is not None and set(env.state()) <= set(states):
             states = {name: np.asarray(states[name]) for name in env.state()}
         else:
             inexact = int((abs(observations) >= _CLIPPED).any(1).sum())
@@ -54,11 +84,14 @@ def simulate_pairs(env, observations, actions, device="cpu", states=None, title=
     else:
         next_observations = np.full_like(observations, np.nan)
     whole = np.isfinite(next_observations).all(1) & (abs(next_observations) < 1e6).all(1)
-    columns = (observations, actions, next_observations)
-    return TruePairs(*(torch.as_tensor(c[whole], dtype=torch.float32, device=device) for c in columns), inexact)
+
+    def kept(column: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(column[whole], dtype=torch.float32, device=device)
+
+    return TruePairs(kept(observations), kept(actions), kept(next_observations), inexact)
 
 
-def _simulate(env, states, actions, title):
+def _simulate(env: Any, states: Mapping[str, np.ndarray], actions: np.ndarray, title: str | None) -> np.ndarray:
     blocks = [slice(first, first + _BLOCK) for first in range(0, len(actions), _BLOCK)]
     jobs = [({name: state[block] for name, state in states.items()}, actions[block]) for block in blocks]
     few = len(actions) < _WORTH_WORKERS or cores() == 1
@@ -68,48 +101,74 @@ def _simulate(env, states, actions, title):
     return np.concatenate(list(bar)) if jobs else np.empty((0, env.spec.obs_dim))
 
 
-def _block(env, job):
+def _block(env: Any, job: _Job) -> np.ndarray:
     states, actions = job
     return env.simulate(**states, action=actions)[0]
 
 
-def _block_elsewhere(spec, physics, job):
+def _block_elsewhere(spec: TaskSpec, physics: str, job: _Job) -> np.ndarray:
     return _block(_worker_env(spec, physics), job)
 
 
 @functools.cache
-def _worker_env(spec, physics):
+def _worker_env(spec: TaskSpec, physics: str) -> Any:
     return make_env(spec, physics=physics)
 
 
-def uniform_actions(env, count, rng):
-    """``count`` actions uniform in the action space."""
+def uniform_actions(env: Any, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Actions [count, A] uniform in the action space."""
     return rng.uniform(env.action_space.low, env.action_space.high, (count, len(env.action_space.low)))
 
 
-def uniform_pairs(env, observations, count, rng, device="cpu") -> TruePairs:
-    """``count`` pairs uniform in the box of the data's range [N, O] and of the action space (the paper's Table 2)."""
+def uniform_pairs(
+    env: Any, observations: np.ndarray, count: int, rng: np.random.Generator, device: str = "cpu"
+) -> TruePairs:
+    """Pairs uniform in the box of the data's range and of the action space (the paper's Table 2).
+
+    Args:
+        env: The environment.
+        observations: The data's, [N, O].
+        count: How many pairs.
+        rng: Draws them.
+        device: Of the result's tensors.
+    """
     low, high = observations.min(0), observations.max(0)
     actions = uniform_actions(env, count, rng)
     return simulate_pairs(env, rng.uniform(low, high, (count, len(low))), actions, device, title="distance, uniform")
 
 
-def dataset_pairs(env, dataset, count, rng, device="cpu", actions=None) -> TruePairs:
-    """At most ``count`` recorded pairs drawn from a dataset, with other ``actions`` [count, A] where given."""
+def dataset_pairs(
+    env: Any,
+    dataset: Dataset,
+    count: int,
+    rng: np.random.Generator,
+    device: str = "cpu",
+    actions: np.ndarray | None = None,
+) -> TruePairs:
+    """Pairs drawn from a dataset without replacement.
+
+    Args:
+        env: The environment.
+        dataset: The recorded transitions.
+        count: How many pairs at most.
+        rng: Draws them.
+        device: Of the result's tensors.
+        actions: [count, A], instead of the recorded ones.
+    """
     rows = rng.permutation(len(dataset))[:count]
     actions = dataset.actions[rows] if actions is None else actions[: len(rows)]
     states = {name: state[rows] for name, state in dataset.states.items()}
     return simulate_pairs(env, dataset.observations[rows], actions, device, states, title="distance, data")
 
 
-def dynamics_distance(dynamics, pairs: TruePairs):
-    """The distance of each pair, an array [N]."""
+def dynamics_distance(dynamics: Any, pairs: TruePairs) -> np.ndarray:
+    """The distance of each pair, [N], in the observations' units."""
     predicted = dynamics.mean_next_obs(pairs.observations, pairs.actions)
     return (predicted - pairs.next_observations).norm(dim=-1).cpu().numpy()
 
 
-def summarise(distances) -> dict:
-    """Mean and largest distance, as the paper's tables give them; both None where no pair could be simulated."""
+def summarise(distances: np.ndarray) -> dict[str, float | None]:
+    """Mean and largest distance, as in the paper's tables; both None where no pair could be simulated."""
     if not len(distances):
         return {"mean": None, "max": None}
     return {"mean": float(distances.mean()), "max": float(distances.max())}

@@ -1,14 +1,14 @@
-"""What a run's dynamics are measured on, before and after stage 4: the material of Figures 1, 2, 4, 5, 7, 8 and of
-Tables 2 and 6."""
+"""A run's dynamics measured before and after stage 4: the data of Figures 1, 2, 4, 5, 7, 8 and Tables 2 and 6."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from doof_ext.data.dataset import Dataset
 from doof_ext.errors import UserError
 from doof_ext.evaluation.dynamics_distance import (
     TruePairs,
@@ -19,6 +19,9 @@ from doof_ext.evaluation.dynamics_distance import (
     uniform_pairs,
 )
 from doof_ext.files import publish
+
+if TYPE_CHECKING:
+    from doof_ext.config import Config
 
 Measurements = dict[str, dict[str, np.ndarray]]
 """Distance and u of every pair, {kind: {"distance": [N], "u": [N]}}."""
@@ -31,11 +34,16 @@ KINDS = {
     "online": "D_on",
     "other": "another dataset",
 }
-"""The kinds of pairs and what they are."""
+"""The kinds of pairs, with a description."""
 
 
 def draw_pairs(
-    config: Any, env: Any, dataset: Any, fake: Mapping[str, Any], online: Any = None, other: Any = None
+    config: Config,
+    env: Any,
+    dataset: Dataset,
+    fake: Mapping[str, Any],
+    online: Dataset | None = None,
+    other: Dataset | None = None,
 ) -> dict[str, TruePairs]:
     """The pairs that P̂ and P̂* are compared on, ``config.distance_samples`` of each kind.
 
@@ -45,7 +53,7 @@ def draw_pairs(
         dataset: D.
         fake: Observations and actions of stage 1's fake buffer.
         online: D_on, where there is one.
-        other: Another dataset, likewise.
+        other: Another task's dataset, where there is one.
 
     Returns:
         The pairs by kind.
@@ -82,7 +90,7 @@ def _uncertainties(dynamics: Any, policy: Any, pairs: TruePairs) -> np.ndarray:
 
 def write_measurements(path: str, before: Measurements, after: Measurements) -> None:
     """Writes what :func:`measure` returned of P̂ and of P̂* as an NPZ file, arrays named kind/before/distance, …."""
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{kind}/{when}/{name}": column
         for when, measured in (("before", before), ("after", after))
         for kind, columns in measured.items()
@@ -94,7 +102,10 @@ def write_measurements(path: str, before: Measurements, after: Measurements) -> 
 
 
 def read_measurements(path: str) -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """What :func:`write_measurements` wrote: {kind: {"before" | "after": {"distance" | "u": [N]}}}.
+    """Reads what :func:`write_measurements` wrote.
+
+    Returns:
+        {kind: {"before" | "after": {"distance" | "u": [N]}}}.
 
     Raises:
         UserError: The file is damaged.

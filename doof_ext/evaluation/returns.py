@@ -12,17 +12,23 @@ from doof_ext.tasks.interaction import reset_env, step_env
 
 @dataclass
 class Evaluation:
-    """Real episodes of a policy's mean actions, on D4RL's scale × 100."""
+    """Real episodes of a policy's mean actions.
 
-    returns: list[float]  # raw, one per episode
-    mean: float  # normalised
-    std: float  # normalised: scaled, without the score's offset
+    Attributes:
+        returns: Raw, one per episode.
+        mean: Their mean as D4RL's normalised score × 100.
+        std: Their standard deviation on that scale, without the score's offset.
+    """
+
+    returns: list[float]
+    mean: float
+    std: float
 
 
 def evaluate(policy: Any, env: Any, episodes: int) -> Evaluation:
     """Runs episodes of the policy's mean action, side by side where there are several simulators.
 
-    Each is seeded from NumPy's global generator, so that nothing else of the environment's past matters.
+    Each is seeded from NumPy's global generator, so that the result does not depend on the environment's past.
 
     Args:
         policy: Anything with the kit's ``select_action``.
@@ -36,7 +42,7 @@ def evaluate(policy: Any, env: Any, episodes: int) -> Evaluation:
     seeds = np.random.randint(2**31, size=episodes)
     returns, parallel_envs = np.zeros(episodes), env.parallel_envs(episodes)
     for first in range(0, episodes, len(parallel_envs)):
-        running = {}  # episode: its environment and its present observation
+        running: dict[int, tuple[Any, np.ndarray]] = {}  # by episode: its environment and present observation
         for episode, simulator in zip(range(first, episodes), parallel_envs, strict=False):
             simulator.seed(int(seeds[episode]))
             running[episode] = simulator, reset_env(simulator)

@@ -1,16 +1,29 @@
-"""Whether u tells where the model errs: u beside the true dynamics distance on three kinds of pairs (Figure 2)."""
+"""Whether u ranks pairs as the true dynamics distance does, on three kinds of pairs (Figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from doof_ext.evaluation.dynamics_distance import dataset_pairs, dynamics_distance, uniform_actions, uniform_pairs
+from doof_ext.data.dataset import Dataset
+from doof_ext.evaluation.dynamics_distance import (
+    TruePairs,
+    dataset_pairs,
+    dynamics_distance,
+    uniform_actions,
+    uniform_pairs,
+)
 
 KINDS = ("data", "random actions", "uniform states")
 
 
-def pairs_of_each_kind(env, dataset, count, seed=0) -> dict:
+def pairs_of_each_kind(env: Any, dataset: Dataset, count: int, seed: int = 0) -> dict[str, TruePairs]:
     """(s_D, a_D), (s_D, uniform a) and (s uniform in the box of the data's range, uniform a), ``count`` of each.
 
-    Returns: TruePairs by the names of KINDS.
+    Returns:
+        The pairs by the names of KINDS.
     """
     rng = np.random.default_rng(seed)
     pairs = (
@@ -21,10 +34,11 @@ def pairs_of_each_kind(env, dataset, count, seed=0) -> dict:
     return dict(zip(KINDS, pairs, strict=True))
 
 
-def compare(dynamics, policy, pairs) -> dict:
+def compare(dynamics: Any, policy: Any, pairs: Mapping[str, TruePairs]) -> dict[str, Any]:
     """Mean u of each kind of pairs, and Spearman's correlation of u with the dynamics distance over all of them.
 
-    Returns: {"mean_u": {kind: float}, "spearman": float}.
+    Returns:
+        {"mean_u": {kind: float}, "spearman": float}.
     """
     u = {kind: dynamics.uncertainty(p.observations, p.actions, policy).cpu().numpy()[:, 0] for kind, p in pairs.items()}
     distances = [dynamics_distance(dynamics, p) for p in pairs.values()]
@@ -34,11 +48,11 @@ def compare(dynamics, policy, pairs) -> dict:
     }
 
 
-def spearman(x, y) -> float:
+def spearman(x: np.ndarray, y: np.ndarray) -> float:
     """Spearman's rank correlation of two arrays [N]; equal values share their mean rank."""
     return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
 
 
-def _ranks(values):
+def _ranks(values: np.ndarray) -> np.ndarray:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[place]

@@ -173,7 +173,7 @@ class Experiment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            error.run_directory = self.directory  # type: ignore[attr-defined]
+            error.run_directory = self.directory  # type: ignore[attr-defined]  # for the command to name it
             self._record_failure(error)
         with contextlib.suppress(OSError) if error is not None else contextlib.nullcontext():
             self._closing.close()

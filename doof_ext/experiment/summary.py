@@ -43,7 +43,7 @@ def build_summary(
         before: Distances and u of P̂, by kind.
         after: Those of P̂*.
     """
-    scores = {
+    scores: dict[str, dict[str, Any]] = {
         name: {
             "mean": result.mean,
             "std": result.std,

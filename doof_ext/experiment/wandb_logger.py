@@ -45,6 +45,7 @@ def start(config: Config, run_dir: str, ledger_path: str) -> WandbLogger | None:
         shutil.rmtree(folder)  # a resumed run sends W&B all of its rows again
     settings: dict[str, Any] = dict(silent=True, init_timeout=20, console="off")
     arguments: dict[str, Any] = dict(
+        mode=mode,
         project="doof_ext",
         name=f"{config.task}-seed{config.seed}",
         dir=run_dir,
@@ -53,12 +54,12 @@ def start(config: Config, run_dir: str, ledger_path: str) -> WandbLogger | None:
         resume="allow",
     )
     try:
-        run = wandb.init(mode=mode, settings=wandb.Settings(**settings), **arguments)
+        run = wandb.init(settings=wandb.Settings(**settings), **arguments)
     except wandb.errors.Error as error:
         if mode == "offline":
             raise
         print(f"W&B cannot be reached ({error}); this run is logged offline, for `wandb sync` later")
-        run = wandb.init(mode="offline", settings=wandb.Settings(**settings), **arguments)
+        run = wandb.init(settings=wandb.Settings(**settings), **arguments | {"mode": "offline"})
     return WandbLogger(run, ledger)
 
 

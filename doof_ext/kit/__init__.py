@@ -1,11 +1,13 @@
-"""The only door to OfflineRL-Kit: the installed ``offlinerlkit`` where there is one, else the embedded equivalent.
+"""The only access to OfflineRL-Kit: the installed ``offlinerlkit`` where there is one, else the embedded equivalent.
 
-The environment variable ``DOOF_KIT`` (``embedded`` or ``offlinerlkit``) forces one. ``NAME`` and ``VERSION`` say
-which it is. ``qlearning_dataset`` is always ours: the same transitions without a Python loop over them. So is
-``Logger``: the installed kit's empties its files when it opens them, so that no run could go on. Termination rules are
-always ours: the installed kit's hopper rule lets a state of -5000 live on, and its rules for unknown tasks
-are wrong rather than missing.
+The environment variable ``DOOF_KIT`` (``embedded`` or ``offlinerlkit``) forces one; ``NAME`` and ``VERSION`` report
+which it is. Type checkers always see the embedded one. Three parts are always ours: ``qlearning_dataset``, the same
+transitions without a Python loop over them; ``Logger``, since the installed kit's truncates its files when it opens
+them, so that no run could be resumed; and the termination rules, since the installed kit's hopper rule does not
+terminate a state of -5000, and its rules for unknown tasks are wrong rather than missing.
 """
+
+from __future__ import annotations
 
 import contextlib
 import importlib
@@ -13,6 +15,7 @@ import importlib.util
 import io
 import os
 import warnings
+from typing import TYPE_CHECKING
 
 from doof_ext.errors import UserError
 from doof_ext.kit.embedded.load_dataset import qlearning_dataset
@@ -33,9 +36,9 @@ def _choose() -> str:
     if forced == "embedded" or not installed:
         return "embedded"
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # gym's notice that it is old: nothing a user here can mend
+        with contextlib.redirect_stderr(io.StringIO()):  # gym's deprecation notice, which a user cannot act on
             importlib.import_module("offlinerlkit.policy_trainer")
-    except Exception as error:  # through gym.envs.mujoco: wants glfw and imageio, and raises kinds of gym's own
+    except Exception as error:  # gym.envs.mujoco needs glfw and imageio, and raises gym's own types
         if forced:
             raise UserError(f"DOOF_KIT=offlinerlkit, but it cannot be imported ({error}): {_INSTALL}") from error
         warnings.warn(
@@ -47,7 +50,7 @@ def _choose() -> str:
 
 NAME = _choose()
 
-if NAME == "embedded":
+if TYPE_CHECKING or NAME == "embedded":
     from doof_ext.kit.embedded import (
         MLP,
         ActorProb,

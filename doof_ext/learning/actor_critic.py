@@ -47,7 +47,7 @@ class FastActorCritic:
         state_dict: Any
         load_state_dict: Any
         _is_auto_alpha: bool
-        _log_alpha: torch.Tensor
+        _log_alpha: Any  # a tensor
         _alpha: Any
         _target_entropy: float
         _tau: float
@@ -113,7 +113,7 @@ class FastActorCritic:
         The noise is drawn in ``draws`` equal blocks of rows, as the kit draws it where it samples block by block.
         """
         mean, log_std = output[0].chunk(2, dim=-1)
-        head = self.actor.dist_net
+        head: Any = self.actor.dist_net
         bounded = log_std.clamp(head._sigma_min, head._sigma_max)
         noise = torch.empty_like(bounded)
         for block in noise.chunk(draws):
@@ -201,6 +201,13 @@ class FastActorCritic:
 
 class FastSAC(FastActorCritic):
     """Mixed into a kit policy with ``critic1`` and ``critic2``: a fast SAC step."""
+
+    if TYPE_CHECKING:
+        critic1: Any
+        critic2: Any
+        critic1_old: Any
+        critic2_old: Any
+        critic1_optim: torch.optim.Optimizer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

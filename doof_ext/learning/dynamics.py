@@ -56,8 +56,9 @@ class DOOFDynamics(kit.EnsembleDynamics):
         uncertainty_mode: str | UncertaintyEstimator = "aleatoric",
         holdout_seed: int = 0,
     ) -> None:
-        named = isinstance(uncertainty_mode, str)
-        self.estimator: UncertaintyEstimator = make_estimator(uncertainty_mode) if named else uncertainty_mode
+        self.estimator: UncertaintyEstimator = (
+            make_estimator(uncertainty_mode) if isinstance(uncertainty_mode, str) else uncertainty_mode
+        )
         mode = self.estimator.name.replace("ensemble-", "ensemble_")
         super().__init__(model, optim, scaler, terminal_fn, penalty_coef, mode)
         if type(model.activation).__name__ not in ("Swish", "SiLU"):
@@ -308,8 +309,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
 
     @torch.no_grad()
     def restore_members(self) -> None:
-        """Restores each member's best weights, and the variance bounds learned with the last of them: u depends on
-        both."""
+        """Restores each member's best weights, and the variance bounds saved with the last of them; u needs both."""
         self.model.load_save()
         for bound, saved in zip((self.model.max_logvar, self.model.min_logvar), self._saved_bounds, strict=True):
             bound.copy_(saved)

@@ -22,8 +22,15 @@ def build_termination_fn(spec: TaskSpec) -> Callable[..., Any]:
     return termination_rule(spec) or kit.get_termination_fn(spec.domain)
 
 
+def _dimensions(spec: TaskSpec) -> tuple[int, int]:
+    """O and A of a task whose environment has been made."""
+    assert spec.obs_dim is not None and spec.action_dim is not None
+    return spec.obs_dim, spec.action_dim
+
+
 def build_dynamics(config: Config, spec: TaskSpec) -> DOOFDynamics:
     """An untrained ensemble with the task's termination rule."""
+    assert spec.obs_dim and spec.action_dim  # an environment has completed the spec
     model = kit.EnsembleDynamicsModel(
         spec.obs_dim,
         spec.action_dim,
@@ -66,11 +73,12 @@ def build_policy(
     def mlp(input_dim: int) -> Any:
         return kit.MLP(input_dim, config.hidden_dims)
 
-    backbone = mlp(spec.obs_dim)
-    head = kit.TanhDiagGaussian(backbone.output_dim, spec.action_dim, unbounded=True, conditioned_sigma=True)
+    obs_dim, action_dim = _dimensions(spec)
+    backbone = mlp(obs_dim)
+    head = kit.TanhDiagGaussian(backbone.output_dim, action_dim, unbounded=True, conditioned_sigma=True)
     actor = kit.ActorProb(backbone, head, config.device)
     count = config.num_q_ensemble if config.algo == "mobile" else 2
-    critics = [kit.Critic(mlp(spec.obs_dim + spec.action_dim), config.device) for _ in range(count)]
+    critics = [kit.Critic(mlp(obs_dim + action_dim), config.device) for _ in range(count)]
     log_alpha = torch.zeros(1, device=config.device)
     if start_from is not None:
         actor.load_state_dict(start_from.actor.state_dict())
@@ -81,7 +89,7 @@ def build_policy(
     alpha: Any = config.alpha
     if config.auto_alpha:
         log_alpha.requires_grad_()
-        target_entropy = -float(spec.action_dim) if config.target_entropy is None else config.target_entropy
+        target_entropy = -float(action_dim) if config.target_entropy is None else config.target_entropy
         alpha = (target_entropy, log_alpha, torch.optim.Adam([log_alpha], lr=config.alpha_lr))
     actor_optim = torch.optim.Adam(actor.parameters(), lr=config.actor_lr)
     shared: dict[str, Any] = dict(
@@ -93,12 +101,12 @@ def build_policy(
         action_high=spec.action_high,
     )
     if config.algo == "mobile":
-        critics = nn.ModuleList(critics)
-        critics_optim = torch.optim.Adam(critics.parameters(), lr=config.critic_lr)
+        ensemble = nn.ModuleList(critics)
+        critics_optim = torch.optim.Adam(ensemble.parameters(), lr=config.critic_lr)
         return DOOFMobilePolicy(
             dynamics,
             actor,
-            critics,
+            ensemble,
             actor_optim,
             critics_optim,
             num_samples=config.num_samples,
@@ -115,7 +123,8 @@ def build_policy(
 def build_fake_buffer(config: Config, spec: TaskSpec) -> TensorReplayBuffer:
     """A buffer for the model rollouts of the last ``model_retain_epochs`` rollouts."""
     capacity = config.rollout_batch_size * config.rollout_length * config.model_retain_epochs
-    return TensorReplayBuffer(capacity, (spec.obs_dim,), action_dim=spec.action_dim, device=config.device)
+    obs_dim, action_dim = _dimensions(spec)
+    return TensorReplayBuffer(capacity, (obs_dim,), action_dim=action_dim, device=config.device)
 
 
 def rollout_setting(config: Config) -> tuple[int, int, int]:

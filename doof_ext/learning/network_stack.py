@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,6 +52,7 @@ class NetworkStack:
         for peers, weight, bias in zip(layers, self.weights, self.biases, strict=True):
             for index, heads in enumerate(peers):
                 first = 0
+                linear: Any  # torch's stubs declare its parameters as tensors
                 for linear in heads:
                     rows = slice(first, first + linear.out_features)
                     self._views += [(linear.weight, weight[index, rows]), (linear.bias, bias[index, 0, rows])]
@@ -75,7 +77,7 @@ class NetworkStack:
     def of_actor(cls, actor: nn.Module) -> NetworkStack:
         """The kit's actor: its backbone, then mean and log standard deviation side by side; ValueError as above."""
         *hidden, mean, log_std = _linears(actor)
-        head = actor.dist_net
+        head: Any = actor.dist_net
         if mean is not head.mu or log_std is not getattr(head, "sigma", None) or not head._unbounded or head._max != 1:
             raise ValueError(
                 "DOOF's policies need an actor as the kit's runners build it: unbounded, with its own sigma"

@@ -37,7 +37,6 @@ class ModelBasedPolicy:
         dynamics: DOOFDynamics
         actor: nn.Module
         actor_optim: torch.optim.Optimizer
-        all_critics: list[nn.Module]
         _log_alpha: torch.Tensor
         select_action: Any
         state_dict: Any
@@ -48,6 +47,9 @@ class ModelBasedPolicy:
         training_state: Any
         load_training_state: Any
         check_weights: Any
+
+        @property
+        def all_critics(self) -> list[nn.Module]: ...
 
         def rollout_reward(
             self, obss: torch.Tensor, actions: torch.Tensor, step: ModelStep
@@ -64,14 +66,15 @@ class ModelBasedPolicy:
         action_high: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(dynamics, *args, **kwargs)
+        super().__init__(dynamics, *args, **kwargs)  # type: ignore[call-arg]  # the kit policy's
         self.uncertainty_coef = uncertainty_coef
-        low, high = (
-            None if bound is None else torch.tensor(bound, dtype=torch.float32, device=dynamics.device)
-            for bound in (action_low, action_high)
-        )
-        self._bounds = None if low is None or bool((low == -1).all() and (high == 1).all()) else (low, high)
-        self._scale_slope = 1.0 if self._bounds is None else (high - low) / 2
+        self._bounds: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._scale_slope: float | torch.Tensor = 1.0
+        if action_low is not None:
+            bounds = (action_low, action_high)
+            low, high = (torch.tensor(bound, dtype=torch.float32, device=dynamics.device) for bound in bounds)
+            if not bool((low == -1).all() and (high == 1).all()):
+                self._bounds, self._scale_slope = (low, high), (high - low) / 2
 
     def _scale(self, squashed: torch.Tensor) -> torch.Tensor:
         """Actions in [-1, 1] as the environment takes them."""
@@ -82,7 +85,7 @@ class ModelBasedPolicy:
 
     def actforward(self, obs: torch.Tensor, deterministic: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """obs [B, O] → actions [B, A] within the action space, their log density [B, 1] before scaling."""
-        squashed, log_prob = super().actforward(obs, deterministic)
+        squashed, log_prob = super().actforward(obs, deterministic)  # type: ignore[misc]  # the kit policy's
         return self._scale(squashed), log_prob
 
     @torch.no_grad()
@@ -215,7 +218,7 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         self._estimator = estimator or self._inconsistency
         self.nonnegative_target = nonnegative_target
         self.deterministic_backup, self.max_q_backup = deterministic_backup, max_q_backup
-        self._stack(self.critics, self.critics_old, critics_optim.param_groups[0]["lr"])
+        self._stack(list(self.critics), list(self.critics_old), critics_optim.param_groups[0]["lr"])
 
     @property
     def all_critics(self) -> list[nn.Module]:

@@ -1,7 +1,9 @@
-"""The kit's own namespaces: DOOF's classes offered in them, and what a runner finds under their names.
+"""The kit's own namespaces: DOOF's classes added to them, and the substitutes that a runner imports from them.
 
-Imports neither the kit nor torch: the installed kit's modules are given DOOF's names when they are imported.
+Imports neither the kit nor torch: DOOF's names are added to the installed kit's modules when those are imported.
 """
+
+from __future__ import annotations
 
 import importlib
 import importlib.abc
@@ -9,6 +11,9 @@ import importlib.util
 import os
 import sys
 import types
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 OFFERED = {
     "offlinerlkit.buffer": {"TensorReplayBuffer": "doof_ext.learning.replay_buffer"},
@@ -24,9 +29,9 @@ OFFERED = {
         "PolicyFinetuneTrainer": "doof_ext.learning.policy_trainer",
     },
 }
-"""Which of DOOF's names each of the kit's modules has after ``import doof_ext``, and where they come from."""
+"""The names that ``import doof_ext`` adds to each of the kit's modules, and the modules they come from."""
 
-_EMBEDDED = {  # where the kit has what the embedded kit has, for runners on a machine without the kit
+_EMBEDDED = {  # the kit's modules for the embedded kit's names, for runners on a machine without the kit
     "offlinerlkit.buffer": ["ReplayBuffer"],
     "offlinerlkit.dynamics": ["BaseDynamics", "EnsembleDynamics"],
     "offlinerlkit.modules": ["ActorProb", "Critic", "EnsembleDynamicsModel", "TanhDiagGaussian"],
@@ -51,9 +56,11 @@ def offer() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the kit's modules as they would be found, and has DOOF's names added once they are executed."""
+    """Finds the kit's modules through the other finders, and adds DOOF's names once they are executed."""
 
-    def find_spec(self, fullname, path, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname not in OFFERED:
             return None
         for finder in sys.meta_path:
@@ -63,16 +70,22 @@ class _Finder(importlib.abc.MetaPathFinder):
         return None
 
 
-def _offering(spec):
-    execute = spec.loader.exec_module
-    spec.loader.exec_module = lambda module: (execute(module), _offer_in(module))
+def _offering(spec: ModuleSpec) -> ModuleSpec:
+    loader: Any = spec.loader  # whose method is replaced
+    execute = loader.exec_module
+
+    def exec_module(module: types.ModuleType) -> None:
+        execute(module)
+        _offer_in(module)
+
+    loader.exec_module = exec_module
     return spec
 
 
-def _offer_in(module):
+def _offer_in(module: Any) -> None:
     offered = OFFERED[module.__name__]
 
-    def missing(name):
+    def missing(name: str) -> Any:
         if name not in offered:
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(offered[name]), name)
@@ -82,21 +95,22 @@ def _offer_in(module):
         module.__all__ = [*module.__all__, *(name for name in offered if name not in module.__all__)]
 
 
-def substitute(substitutes) -> None:
-    """Puts ``substitutes``, a dict {module: {name: object}}, into the kit's modules of this process.
+def substitute(substitutes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Replaces names of the kit's modules in this process; the embedded kit is first put under their names.
 
-    Where the embedded kit is used, it stands under the kit's module names.
+    Args:
+        substitutes: {module: {name: object}}.
     """
     from doof_ext import kit
 
     if kit.NAME == "embedded":
         for module, names in _EMBEDDED.items():
             _make_module(module, {name: getattr(kit, name) for name in names})
-    for module, names in substitutes.items():
-        vars(importlib.import_module(module)).update(names)
+    for module, content in substitutes.items():
+        vars(importlib.import_module(module)).update(content)
 
 
-def _make_module(name, content):
+def _make_module(name: str, content: Mapping[str, Any]) -> None:
     parent, _, last = name.rpartition(".")
     if parent and parent not in sys.modules:
         _make_module(parent, {"__path__": []})

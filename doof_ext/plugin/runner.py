@@ -1,7 +1,7 @@
-"""The kit's own runners, unmodified, with DOOF plugged in: their pretraining is stage 1, stages 2-5 follow.
+"""The kit's own runners, unmodified, with DOOF plugged in: they run stage 1, then stages 2-5 follow.
 
-A runner builds everything from names it imports; in this process DOOF's classes stand under the same names. Its command
-line says what stage 1 is, ``--doof-`` flags say the rest. Imports no torch until a runner's command line is right.
+A runner builds everything from names it imports; in this process those names are bound to DOOF's classes. Its command
+line sets stage 1, ``--doof-`` flags set the rest. Torch is imported only once a runner's command line is valid.
 """
 
 from __future__ import annotations
@@ -23,11 +23,17 @@ _ALGOS = {"MOPOPolicy": "mopo", "MOBILEPolicy": "mobile"}
 
 @dataclasses.dataclass
 class Runner:
-    """What a runner's text says of it, before it is run."""
+    """What is read from a runner's source before it is run.
+
+    Attributes:
+        path: Its path.
+        algo: mopo or mobile.
+        flags: Its own flags, as attribute names.
+    """
 
     path: str
-    algo: str  # mopo or mobile
-    flags: set[str]  # its own flags' names, as the attributes they become
+    algo: str
+    flags: set[str]
 
 
 def read_runner(path: str) -> Runner:
@@ -77,7 +83,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
 
 
 def doof_settings(runner: Runner, arguments: Sequence[str]) -> dict[str, Any]:
-    """The settings that DOOF's flags give; raises UserError for unknown ones and those that the runner has itself."""
+    """The settings of DOOF's flags; raises UserError for unknown flags and for those that the runner has itself."""
     try:
         given = given_flags(arguments)
     except UserError as error:
@@ -98,14 +104,14 @@ def runner_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, (list, tuple)):
             taken[name] = tuple(value)
     if "auto_alpha" in taken:
-        taken["auto_alpha"] = bool(taken["auto_alpha"])  # run_mopo.py keeps a given value a string
+        taken["auto_alpha"] = bool(taken["auto_alpha"])  # run_mopo.py leaves a given value a string
     if taken.get("target_entropy") is not None:
         taken["target_entropy"] = float(taken["target_entropy"])
     return taken
 
 
 def run_kit_script(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """Runs a runner with DOOF plugged in.
+    """Runs a runner with DOOF plugged in; ``argparse`` and ``sys`` are restored afterwards.
 
     Args:
         argv: The runner's path, its own arguments, and DOOF's with the prefix --doof-.
@@ -123,7 +129,8 @@ def run_kit_script(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
 
     session = Session(runner, given)
     session.plug_in()
-    parse_args = argparse.ArgumentParser.parse_args
+    parser_class: Any = argparse.ArgumentParser  # its methods are replaced while the runner runs
+    parse_args = parser_class.parse_args
 
     def parse(parser: argparse.ArgumentParser, args: Any = None, namespace: Any = None) -> Any:
         parsed = parse_args(parser, args, namespace)
@@ -131,15 +138,14 @@ def run_kit_script(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
             session.configure(runner_settings(vars(parsed)))
         return parsed
 
-    saved = sys.argv, sys.path[:], argparse.ArgumentParser.error
+    saved = sys.argv, sys.path[:], parser_class.error
     sys.argv, sys.path[0:0] = [path, *own], [os.path.dirname(os.path.abspath(path))]
-    argparse.ArgumentParser.parse_args = parse  # type: ignore[method-assign, assignment]
-    argparse.ArgumentParser.error = OneLineParser.error  # type: ignore[method-assign]
+    parser_class.parse_args, parser_class.error = parse, OneLineParser.error
     try:
         runpy.run_path(path, run_name="__main__")
     finally:
-        argparse.ArgumentParser.parse_args = parse_args  # type: ignore[method-assign]
-        sys.argv, sys.path[:], argparse.ArgumentParser.error = saved  # type: ignore[method-assign]
+        parser_class.parse_args = parse_args
+        sys.argv, sys.path[:], parser_class.error = saved
         session.close()
     if session.summary is None:
         raise UserError(f"{path} ended without training a policy: there is nothing for DOOF to finetune")

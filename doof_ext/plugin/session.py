@@ -1,4 +1,4 @@
-"""What a kit runner finds under the kit's names when DOOF is plugged in, and the run that comes of it."""
+"""What a kit runner imports under the kit's names when DOOF is plugged in, and the run that follows."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One run of a kit script: what the script and DOOF must know of each other.
+    """One run of a kit script: the state that the script and DOOF share.
 
     Args:
-        runner: What the script's text says of it.
-        given: The settings that DOOF's flags give.
+        runner: What was read from the script's source.
+        given: The settings of DOOF's flags.
     """
 
     def __init__(self, runner: Runner, given: Mapping[str, Any]) -> None:
@@ -70,27 +70,29 @@ class Session:
         return self._experiment
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Completes the script's settings by DOOF's; raises UserError for those that DOOF cannot run with."""
+        """Completes the script's settings with DOOF's; raises UserError for those that DOOF cannot run with."""
         self._config = config_from({**settings, **self.given, "algo": self.runner.algo})
         pipeline.prepare_torch(self._config)
         check_logdir(self._config.logdir)
-        seed_generators(self._config.seed)  # a script may not do so, and its networks are made before stage 1
+        seed_generators(self._config.seed)  # a script may not do so before it makes its networks
 
     def plug_in(self) -> None:
-        """Puts DOOF's classes under the kit's names in this process, and stand-ins where gym or d4rl are missing."""
+        """Binds the kit's names to DOOF's classes in this process; stand-ins replace gym or d4rl where missing."""
         physics = self.given.get("physics", "d4rl")
         gym_shim.install(get_spec, physics, self._columns, notify=lambda line: print(f"doof_ext: {line}"))
         session = self
 
         class Dynamics(DOOFDynamics):
-            """The run's uncertainty; trains for as long as both the script and the preset allow."""
+            """Has the run's uncertainty; the script and the preset each cap its epochs."""
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 estimator = make_estimator(session.config.uncertainty, session.config)
                 own = {"uncertainty_mode": estimator, "holdout_seed": session.config.seed}
                 super().__init__(*args, **kwargs | own)
 
-            def train(self, data: Any, logger: Any, max_epochs: int | None = None, **settings: Any) -> int:
+            def train(  # type: ignore[override]  # the kit's scripts pass the rest by name
+                self, data: Any, logger: Any, max_epochs: int | None = None, **settings: Any
+            ) -> int:
                 caps = [cap for cap in (max_epochs, session.config.dynamics_epochs) if cap is not None]
                 for name in ("holdout_ratio", "logvar_loss_coef"):
                     settings.setdefault(name, getattr(session.config, name))
@@ -110,16 +112,18 @@ class Session:
 
             def __init__(self, dynamics: DOOFDynamics, *args: Any, **kwargs: Any) -> None:
                 nonnegative = session.config.nonnegative_target
-                super().__init__(
+                super().__init__(  # type: ignore[misc]  # the kit's scripts pass neither of the two
                     dynamics, *args, estimator=dynamics.estimator, nonnegative_target=nonnegative, **kwargs
                 )
 
         class Trainer(DOOFTrainer):
-            """The script's trainer: pretrains as it was told, then stages 2-5 follow."""
+            """The script's trainer: pretrains as the script has it, then runs stages 2-5."""
 
             def __init__(self, policy: Any, eval_env: Any, *args: Any, **kwargs: Any) -> None:
                 state = session.experiment.state
-                super().__init__(policy, session._task_env(eval_env), *args, state=state, **kwargs)
+                super().__init__(  # type: ignore[misc]  # the kit's scripts pass no state
+                    policy, session._task_env(eval_env), *args, state=state, **kwargs
+                )
 
             def train(self) -> dict[str, float]:
                 return session._run(self, super().train)
@@ -137,7 +141,7 @@ class Session:
         )
 
     def _columns(self, spec: TaskSpec) -> dict[str, Any]:
-        """D4RL's arrays for a stand-in environment, from the source that DOOF's flags name."""
+        """D4RL's arrays for a stand-in environment, from the source in DOOF's flags."""
         config = self.config
         self._loaded = data.load(config.source, spec, config.dataset_steps, config.seed, config.download)
         dataset = self._loaded.dataset
@@ -151,11 +155,11 @@ class Session:
                 dataset = env.get_dataset(**settings)
             except UserError:
                 raise
-            except Exception as error:  # its download and its file may fail in many ways
+            except Exception as error:  # its download and its file raise many kinds of errors
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 print(f"doof_ext: {spec.name} has no dataset here ({reason}): doof_ext's own source is used")
                 dataset = self._columns(spec)
-        if self._loaded is None:  # D4RL's own environment had them
+        if self._loaded is None:  # the dataset came from D4RL's own environment
             whole = dataset_from_columns(f"d4rl:{spec.name}", dataset, spec=spec)
             self._loaded = data.with_provenance(whole, "d4rl", f"package:{spec.name}")
         return qlearning_dataset(env, dataset, terminate_on_end)
@@ -167,8 +171,8 @@ class Session:
         return self._experiment.directory
 
     def _logger(self, *_: Any) -> Any:
-        logger = self.experiment.logger
-        logger.log_hyperparameters = lambda arguments: None  # the experiment has written the run's own
+        logger: Any = self.experiment.logger  # whose method is replaced
+        logger.log_hyperparameters = lambda arguments: None  # the experiment has recorded the settings
         return logger
 
     def _run(self, trainer: DOOFTrainer, pretrain: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -192,7 +196,7 @@ class Session:
         return result
 
     def _task_env(self, env: Any) -> Any:
-        """The script's environment as DOOF's stages need it."""
+        """The script's environment with the interface that DOOF's stages need."""
         if isinstance(env, gym_shim.D4RLEnv):
             return env.task_env
         from doof_ext.tasks.mujoco_py_env import MujocoPyTaskEnv
@@ -200,6 +204,6 @@ class Session:
         return MujocoPyTaskEnv(get_spec(self.config.task), env=env)
 
     def close(self) -> None:
-        """Closes what is open of the run."""
+        """Closes the experiment."""
         if self._experiment is not None:
             self._experiment.__exit__(*sys.exc_info())

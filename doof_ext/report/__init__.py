@@ -1,0 +1,1 @@
+"""Figures, tables and a page for a set of runs."""

@@ -1,19 +1,23 @@
-"""One page on a set of runs: every figure and table, what the runs were on, and how they were made."""
+"""One page on a set of runs: every figure and table, their data, settings and versions."""
+
+from __future__ import annotations
 
 import base64
 import io
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from importlib import resources
+from typing import Any
 
 from doof_ext.errors import UserError
 from doof_ext.files import publish
-from doof_ext.report.figures import all_figures, render
-from doof_ext.report.runs import check_alike, find_runs
-from doof_ext.report.tables import all_tables
+from doof_ext.report.figures import Drawing, all_figures, render
+from doof_ext.report.runs import Run, check_alike, find_runs
+from doof_ext.report.tables import Table, all_tables
 
-_SETTINGS = (  # that readers ask for first
+_SETTINGS = (  # those that the page lists
     "preset",
     "algo",
     "uncertainty",
@@ -37,12 +41,25 @@ _SETTINGS = (  # that readers ask for first
 )
 
 
-def write_report(paths, out, mix=False, warn=print) -> str:
-    """Writes figures (PNG, SVG), tables (CSV, Markdown, LaTeX) and report.html on all runs in ``paths`` to ``out``.
+def write_report(
+    paths: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    mix: bool = False,
+    warn: Callable[[str], object] = print,
+) -> str:
+    """Writes figures (PNG, SVG), tables (CSV, Markdown, LaTeX) and report.html.
 
-    Args: log or run directories; the folder, which may exist; whether runs of different presets or provenance may
-    stand in one aggregate; where a line on each damaged run goes. Returns: the page's path.
-    Raises: UserError where there are no runs, where they may not be mixed, or where ``out`` cannot be written.
+    Args:
+        paths: Log directories or run directories.
+        out: The folder to write, which may exist.
+        mix: Whether runs of different presets, provenance or physics may be averaged.
+        warn: Called with a line on each run that is unfinished or damaged.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        UserError: There are no runs, they may not be averaged, a package is missing, or ``out`` cannot be written.
     """
     _check_installed()
     runs = find_runs(paths)
@@ -65,19 +82,19 @@ def write_report(paths, out, mix=False, warn=print) -> str:
     return os.path.join(out, "report.html")
 
 
-def _check_installed():
+def _check_installed() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UserError("figures need matplotlib: pip install 'doof_ext[report]'") from error
 
 
-def _write_parts(folder, figures, tables):
+def _write_parts(folder: str, figures: Sequence[Drawing], tables: Sequence[Table]) -> None:
     for name in ("figures", "tables"):
         os.makedirs(os.path.join(folder, name))
     for figure in figures:
         for kind in ("png", "svg"):
-            settings = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 150}
+            settings: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 150}
             render(figure, os.path.join(folder, "figures", f"{figure.name}.{kind}"), **settings)
     for table in tables:
         for kind, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
@@ -85,7 +102,7 @@ def _write_parts(folder, figures, tables):
                 file.write(text)
 
 
-def _page(runs, figures, tables):
+def _page(runs: Sequence[Run], figures: Sequence[Drawing], tables: Sequence[Table]) -> str:
     from jinja2 import Environment
 
     template = resources.files("doof_ext.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
@@ -102,21 +119,21 @@ def _page(runs, figures, tables):
             recipe=[run for run in finished if run.provenance == "recipe"],
             settings=_settings(finished),
             versions=sorted(
-                {f"{name} {number}" for run in finished for name, number in run.summary["versions"].items()}
+                {f"{name} {number}" for run in finished for name, number in run.results["versions"].items()}
             ),
-            minutes=lambda run: sum(stage["seconds"] for stage in run.summary["stages"]) / 60,
+            minutes=lambda run: sum(stage["seconds"] for stage in run.results["stages"]) / 60,
         )
     )
 
 
-def _picture(figure, dark):
+def _picture(figure: Drawing, dark: bool) -> str:
     content = io.BytesIO()
     render(figure, content, dark, format="png", dpi=130)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _settings(runs):
-    """Rows of (setting, its values over all runs)."""
+def _settings(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """(Setting, its values over all runs) for each of _SETTINGS."""
     rows = []
     for name in _SETTINGS:
         values = list(dict.fromkeys(str(run.settings.get(name)) for run in runs))

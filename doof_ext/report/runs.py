@@ -1,10 +1,16 @@
-"""Run directories as figures and tables read them: whole, unfinished or damaged, and which may stand together."""
+"""Run directories as figures and tables read them, finished, unfinished or damaged; and which may be averaged."""
+
+from __future__ import annotations
 
 import csv
 import math
 import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
 
 from doof_ext.errors import UserError
 from doof_ext.evaluation.measurements import read_measurements
@@ -15,35 +21,62 @@ from doof_ext.tasks import get_spec
 CONTROL = "control"
 _SCORE = "eval/normalized_episode_reward"
 _NUMBER = (int, float)
+_REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
+    "task": str,
+    "seed": int,
+    "exploration_ratio": _NUMBER,
+    "rounds": int,
+    "algo": str,
+    "uncertainty": str,
+    "step_per_epoch": int,
+    "preset": str,
+}
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass
 class Run:
-    """One run directory. ``problem`` says what is wrong with it, "" where nothing is."""
+    """One run directory.
+
+    Attributes:
+        directory: Its path.
+        settings: record/hyper_param.json.
+        summary: result/summary.json; None while the run is unfinished, or where the file is damaged.
+        curve: The rows of policy_training_progress.csv, as numbers.
+        distances: See read_measurements.
+        problem: What is wrong with it; "" where nothing is.
+    """
 
     directory: str
-    settings: dict  # record/hyper_param.json
-    summary: dict | None = None  # None while the run is unfinished, or where the file is damaged
-    curve: list[dict] = field(default_factory=list)  # rows of policy_training_progress.csv, as numbers
-    distances: dict = field(default_factory=dict)  # see read_measurements
+    settings: dict[str, Any]
+    summary: dict[str, Any] | None = None
+    curve: list[dict[str, float]] = field(default_factory=list)
+    distances: dict[str, dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
     problem: str = ""
 
     @property
-    def task(self):
+    def results(self) -> dict[str, Any]:
+        """The summary of a run that has one."""
+        assert self.summary is not None
+        return self.summary
+
+    @property
+    def task(self) -> str:
         return self.settings["task"]
 
     @property
-    def seed(self):
+    def seed(self) -> int:
         return self.settings["seed"]
 
     @property
     def control(self) -> bool:
-        """Whether it is the arm of extra training without online data."""
+        """Whether it is the control, extra training without online data."""
         return self.settings.get("control") is not None
 
     @cached_property
     def arm(self) -> str:
-        """What distinguishes it from other runs of its task but the seed."""
+        """What distinguishes it from other runs of its task, the seed apart."""
         ratio = self.settings["exploration_ratio"]
         parts = [CONTROL if self.control else f"ratio {ratio:g}"]
         if self.settings["rounds"] > 1:
@@ -69,7 +102,8 @@ class Run:
 
     def finetuning(self) -> list[tuple[int, int, float]]:
         """Stage 5's curve: (round, gradient steps of stage 5 so far in all rounds, score)."""
-        steps, points = 0, []
+        steps = 0
+        points: list[tuple[int, int, float]] = []
         for row in self.curve:
             if row["stage"] == 5:
                 steps += self.settings["step_per_epoch"]
@@ -77,12 +111,13 @@ class Run:
         return points
 
 
-def find_runs(paths) -> list[Run]:
-    """Every run in or below the paths, ordered by task, arm and seed. A run that is damaged says so in ``problem``.
+def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
+    """Every run in or below the paths, ordered by task, arm and seed; ``problem`` describes a damaged one.
 
-    Raises: UserError for a path that is no folder, or where there is no run at all.
+    Raises:
+        UserError: A path is no folder, or there is no run at all.
     """
-    directories = set()
+    directories: set[str] = set()
     for path in paths:
         if not os.path.isdir(path):
             raise UserError(f"{path} is no folder; give log directories or run directories")
@@ -96,7 +131,7 @@ def find_runs(paths) -> list[Run]:
     return sorted(runs, key=lambda run: (run.task, run.control, run.arm, run.seed, run.directory))
 
 
-def _read(directory):
+def _read(directory: str) -> Run:
     run = Run(
         directory,
         {
@@ -122,25 +157,16 @@ def _read(directory):
     return run
 
 
-def _settings(run):
+def _settings(run: Run) -> None:
     path = os.path.join(run.directory, "record", "hyper_param.json")
     settings = read_json(path)
-    for name, kind in (
-        ("task", str),
-        ("seed", int),
-        ("exploration_ratio", _NUMBER),
-        ("rounds", int),
-        ("algo", str),
-        ("uncertainty", str),
-        ("step_per_epoch", int),
-        ("preset", str),
-    ):
+    for name, kind in _REQUIRED.items():
         if not isinstance(settings.get(name), kind):
             raise UserError(f"{path} is damaged: {name} is {settings.get(name)!r}")
     run.settings = settings
 
 
-def _curve(run):
+def _curve(run: Run) -> None:
     path = os.path.join(run.directory, "record", "policy_training_progress.csv")
     if not os.path.exists(path):
         return
@@ -156,27 +182,27 @@ def _curve(run):
     run.curve = rows
 
 
-def _distances(run):
+def _distances(run: Run) -> None:
     path = os.path.join(run.directory, "result", "distances.npz")
     if os.path.exists(path):
         run.distances = read_measurements(path)
 
 
-def _summary(run):
+def _summary(run: Run) -> None:
     path = os.path.join(run.directory, "result", "summary.json")
     if not os.path.exists(path):
         return
     run.summary = read_summary(path)
 
 
-def _how_far(run):
+def _how_far(run: Run) -> str:
     if not run.curve:
         return ""
     return f": stage {run.curve[-1]['stage']:.0f}, {len(run.curve)} epochs of policy training so far"
 
 
-def check_alike(runs) -> None:
-    """Raises UserError where the finished runs are of different presets or provenance: their averages would mix."""
+def check_alike(runs: Sequence[Run]) -> None:
+    """Raises UserError where finished runs differ in preset, provenance or physics: an average would mix them."""
     for what, values in (
         ("presets", {run.settings["preset"] for run in runs if run.summary}),
         ("provenance", {run.provenance for run in runs if run.summary}),
@@ -189,9 +215,9 @@ def check_alike(runs) -> None:
             )
 
 
-def grouped(runs, key) -> dict:
-    """Runs by what ``key`` gives of each, in the order of their first."""
-    groups = {}
+def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:
+    """Runs by the key of each, in the order of their first."""
+    groups: dict[Key, list[Run]] = {}
     for run in runs:
         groups.setdefault(key(run), []).append(run)
     return groups

@@ -1,13 +1,16 @@
 """Tables 2, 3, 6 and 7 of the paper for any runs, with the control beside DOOF; as CSV, Markdown and LaTeX."""
 
+from __future__ import annotations
+
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from doof_ext.errors import UserError
-from doof_ext.report.runs import CONTROL, grouped
+from doof_ext.report.runs import CONTROL, Run, grouped
 from doof_ext.tasks import get_spec
 
 _REPETITIONS = 2000  # of the bootstrap
@@ -15,14 +18,19 @@ _REPETITIONS = 2000  # of the bootstrap
 
 @dataclass
 class Table:
-    """Rows of text under headings. ``best`` names the cells to set in bold: (row, column)."""
+    """Rows of text under headings.
+
+    Attributes:
+        best: The cells to set in bold, (row, column).
+        missing: Which runs it lacks.
+    """
 
     name: str
     caption: str
     headings: list[str]
     rows: list[list[str]]
-    best: set = field(default_factory=set)
-    missing: str = ""  # what keeps it from being complete
+    best: set[tuple[int, int]] = field(default_factory=set)
+    missing: str = ""
 
     def csv(self) -> str:
         """Comma-separated values."""
@@ -50,7 +58,7 @@ class Table:
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def _tex(text):
+def _tex(text: str) -> str:
     for plain, escaped in (
         ("&", r"\&"),
         ("%", r"\%"),
@@ -65,7 +73,7 @@ def _tex(text):
     return text
 
 
-def all_tables(runs) -> list[Table]:
+def all_tables(runs: Sequence[Run]) -> list[Table]:
     """Tables 2, 3, 6 and 7."""
     return [
         distance_table(runs, "uniform", 2),
@@ -75,25 +83,25 @@ def all_tables(runs) -> list[Table]:
     ]
 
 
-def _spread(values):
-    """Mean and, of several seeds, their standard deviation."""
-    values = np.asarray(values, float)
-    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
+def _spread(values: Sequence[float]) -> str:
+    """The mean and, of several seeds, the standard deviation."""
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values):.1f}" if len(values) > 1 else "")
 
 
-def _scores(runs, name):
-    return [run.summary["scores"][name]["mean"] for run in runs if name in run.summary["scores"]]
+def _scores(runs: Sequence[Run], name: str) -> list[float]:
+    return [run.results["scores"][name]["mean"] for run in runs if name in run.results["scores"]]
 
 
-def _gains(runs):
-    return [run.summary["gain"] for run in runs]
+def _gains(runs: Sequence[Run]) -> list[float]:
+    return [run.results["gain"] for run in runs]
 
 
-def score_table(runs) -> Table:
+def score_table(runs: Sequence[Run]) -> Table:
     """Table 3: scores before and after, DOOF's gain per arm, and the control's beside it."""
     finished = [run for run in runs if run.summary]
-    rows, best = [], set()
-    for (task, _), of_task in grouped(finished, lambda run: (run.task, run.provenance)).items():
+    rows: list[list[str]] = []
+    best: set[tuple[int, int]] = set()
+    for of_task in grouped(finished, lambda run: (run.task, run.provenance)).values():
         arms = grouped(of_task, lambda run: run.arm)
         first, means = len(rows), []
         controls = _gains([run for run in of_task if run.control])
@@ -117,19 +125,21 @@ def score_table(runs) -> Table:
     )
 
 
-def _data(run):
+def _data(run: Run) -> str:
     return "recipe data" if run.provenance == "recipe" else f"{run.provenance} data"
 
 
-def distance_table(runs, kind, number) -> Table:
-    """Tables 2 and 6: the dynamics distance on pairs of one kind before and after stage 4."""
+def distance_table(runs: Sequence[Run], kind: str, number: int) -> Table:
+    """Tables 2 and 6: the dynamics distance on pairs of one kind, uniform or fake_buffer, before and after stage 4."""
     of = {"uniform": "uniformly drawn pairs", "fake_buffer": "the fake buffer of stage 1"}[kind]
     finished = [run for run in runs if run.summary and not run.control]
-    rows, best, lacking = [], set(), []
-    for task, of_task in grouped(finished, lambda run: (run.task, run.provenance)).items():
+    rows: list[list[str]] = []
+    best: set[tuple[int, int]] = set()
+    lacking: list[str] = []
+    for of_task in grouped(finished, lambda run: (run.task, run.provenance)).values():
         first, means = len(rows), []
         for arm, members in grouped(of_task, lambda run: run.arm).items():
-            found = [run.summary["distance"].get(kind, {}) for run in members]
+            found = [run.results["distance"].get(kind, {}) for run in members]
             pairs = [(f["before"].get("mean"), f["after"].get("mean")) for f in found if f]
             pairs = [pair for pair in pairs if None not in pair]
             if not pairs:
@@ -153,10 +163,21 @@ def distance_table(runs, kind, number) -> Table:
     )
 
 
-def intervals(scores, repetitions=_REPETITIONS, seed=0):
-    """Mean and interquartile mean of scores [seeds, tasks] with 95 % stratified bootstrap intervals, by rliable.
+def intervals(
+    scores: np.ndarray, repetitions: int = _REPETITIONS, seed: int = 0
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and interquartile mean with 95 % stratified bootstrap intervals, by rliable.
 
-    Returns: ((mean, low, high), (iqm, low, high)).
+    Args:
+        scores: [seeds, tasks].
+        repetitions: Of the bootstrap.
+        seed: Of the bootstrap.
+
+    Returns:
+        (mean, low, high) and (IQM, low, high).
+
+    Raises:
+        UserError: rliable is not installed.
     """
     try:
         from rliable import library, metrics
@@ -164,20 +185,22 @@ def intervals(scores, repetitions=_REPETITIONS, seed=0):
         raise UserError("aggregates need rliable: pip install 'doof_ext[report]'") from error
 
     state = np.random.get_state()
-    np.random.seed(seed)  # rliable 1.2 draws from the global generator whatever random_state it is given (library.py)
+    np.random.seed(seed)  # rliable 1.2 ignores its random_state and draws from the global generator
     try:
         points, bounds = library.get_interval_estimates(
             {"": scores}, lambda x: np.array([metrics.aggregate_mean(x), metrics.aggregate_iqm(x)]), reps=repetitions
         )
     finally:
         np.random.set_state(state)
-    return tuple((points[""][i], *bounds[""][:, i]) for i in range(2))
+    mean, iqm = ((points[""][i], *bounds[""][:, i]) for i in range(2))
+    return mean, iqm
 
 
-def aggregate_table(runs) -> Table:
+def aggregate_table(runs: Sequence[Run]) -> Table:
     """Table 7: average gains per kind of dataset, with 95 % stratified bootstrap intervals (rliable)."""
     finished = [run for run in runs if run.summary]
-    rows, uneven = [], []
+    rows: list[list[str]] = []
+    uneven: list[str] = []
     for (quality, arm), members in grouped(finished, lambda run: (_quality(run), run.arm)).items():
         tasks = list(grouped(members, lambda run: (run.task, run.provenance)).values())
         count = min(map(len, tasks))
@@ -208,7 +231,7 @@ def aggregate_table(runs) -> Table:
     )
 
 
-def _quality(run):
+def _quality(run: Run) -> str:
     try:
         return get_spec(run.task).quality or "own"
     except UserError:

@@ -1,7 +1,14 @@
 """What is solved: task specs, environments with D4RL's physics, and the true dynamics from any state."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from doof_ext.errors import UserError
 from doof_ext.tasks.specs import TaskSpec, get_spec, name_of_env, register, spec_of_env, task_names, termination_rule
+
+if TYPE_CHECKING:
+    from doof_ext.tasks.protocol import TaskEnv
 
 __all__ = [
     "TaskSpec",
@@ -17,15 +24,21 @@ __all__ = [
 _LOCOMOTION = ("hopper", "halfcheetah", "walker2d")
 
 
-def make_env(task: str | TaskSpec, seed: int = 0, physics: str = "d4rl"):
+def make_env(task: str | TaskSpec, seed: int = 0, physics: str = "d4rl") -> TaskEnv:
     """The task's environment, in the protocol of the kit's trainer.
 
-    Args: a task's name or its spec; the seed of resets and action space; what D4RL's locomotion tasks can choose
-    between: ``d4rl`` (Gymnasium with MuJoCo 2.1's bodies, the default), ``gymnasium`` (as shipped), ``mujoco-py`` (the
-    original stack).
-    Returns: an environment with ``reset``, ``step``, ``state``, ``get_normalized_score``, ``physics`` and ``spec``
-    (complete with dimensions and bounds); where it is a MuJoCo one, ``simulate`` gives the true dynamics.
-    Raises: UserError for an unknown task, an environment that cannot be made, or one whose spaces are not boxes.
+    Args:
+        task: A task's name or its spec.
+        seed: Of resets and of the action space.
+        physics: Of D4RL's locomotion tasks: ``d4rl`` (Gymnasium with MuJoCo 2.1's bodies), ``gymnasium`` (as shipped)
+            or ``mujoco-py`` (the original stack).
+
+    Returns:
+        An environment with ``reset``, ``step``, ``state``, ``get_normalized_score``, ``physics`` and ``spec`` (complete
+        with dimensions and bounds); a MuJoCo one with ``has_oracle`` has ``simulate``, the true dynamics.
+
+    Raises:
+        UserError: The task is unknown, its environment cannot be made, or its spaces are not boxes.
     """
     spec = get_spec(task) if isinstance(task, str) else task
     if physics == "mujoco-py":

@@ -1,39 +1,42 @@
-"""The d4rl package, where it is installed: its environments need gym and mujoco-py, so it is asked here."""
+"""The d4rl package, where it is installed: its environments and its datasets need gym and mujoco-py."""
+
+from __future__ import annotations
 
 import contextlib
 import importlib.util
 import io
 import os
+from typing import Any
 
 
-def is_installed(name) -> bool:
-    """Whether a package is installed; one that stands in for it in this process is not."""
+def is_installed(name: str) -> bool:
+    """Whether a package is installed; a shim for it in this process does not count."""
     try:
         return importlib.util.find_spec(name) is not None
-    except ValueError:  # a stand-in has no spec
+    except ValueError:  # a shim in sys.modules has no spec
         return False
 
 
 def prepare_import() -> None:
-    """Call it before d4rl or mujoco_py is imported: triton crashes the process when it comes later (LLVM twice)."""
+    """Call before importing d4rl or mujoco_py: importing triton after them crashes the process (LLVM twice)."""
     os.environ.setdefault("D4RL_SUPPRESS_IMPORT_ERROR", "1")
     if is_installed("triton") and is_installed("mujoco_py"):
         import torch._dynamo  # noqa: F401 - imports triton
 
 
-def make_gym(task, **settings):
-    """gym's own environment of a D4RL task; raises what gym, d4rl and mujoco-py raise where it cannot be had."""
+def make_gym(task: str, **settings: Any) -> Any:
+    """gym's own environment of a D4RL task; raises what gym, d4rl and mujoco-py raise where it cannot be made."""
     prepare_import()
     with contextlib.redirect_stderr(io.StringIO()):
-        import d4rl.gym_mujoco  # noqa: F401 - registers the environments; `import d4rl` stops where mjrl is missing
+        import d4rl.gym_mujoco  # noqa: F401 - registers the environments; `import d4rl` fails where mjrl is missing
         import gym
 
-        make = getattr(gym.make, "__wrapped__", gym.make)  # never a stand-in
+        make = getattr(gym.make, "__wrapped__", gym.make)  # never gym_shim's
         return make(task, **settings)
 
 
-def read_d4rl_package(task):
-    """The task's recorded arrays, a dict by D4RL's names, or None where the package cannot give them.
+def read_d4rl_package(task: str) -> dict[str, Any] | None:
+    """The task's recorded arrays by D4RL's names, or None where the package cannot load them.
 
     D4RL downloads the file on first use.
     """
@@ -41,7 +44,7 @@ def read_d4rl_package(task):
         return None
     try:
         return make_gym(task).get_dataset()
-    except Exception as error:  # mujoco-py, gym and the download each raise kinds of their own
+    except Exception as error:  # mujoco-py, gym and the download each raise their own types
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         print(f"the d4rl package is installed but cannot give {task} ({reason})")
         return None

@@ -1,7 +1,11 @@
-"""Any Gymnasium environment with box spaces, speaking the protocol of the kit's trainer."""
+"""Any Gymnasium environment with box spaces, in the protocol of the kit's trainer."""
+
+from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -11,22 +15,28 @@ from doof_ext.tasks.specs import TaskSpec
 
 
 class GymnasiumTaskEnv:
-    """One task's environment in the old gym protocol that the kit's trainer speaks.
+    """One task's environment in the old gym protocol of the kit's trainer.
 
-    ``reset()`` gives an observation [O]; ``step(action)`` gives observation, reward, done, info, where
-    ``info["TimeLimit.truncated"]`` tells a time limit from a terminal state. ``spec`` is the task's, completed with
-    the environment's dimensions and action bounds.
+    ``reset()`` returns an observation [O]; ``step(action)`` returns observation, reward, done, info, where
+    ``info["TimeLimit.truncated"]`` distinguishes a time limit from a terminal state. ``spec`` is the task's, completed
+    with the environment's dimensions and action bounds.
+
+    Args:
+        spec: The task's spec.
+        seed: Of resets and of the action space.
+
+    Raises:
+        UserError: See :func:`doof_ext.tasks.make_env`; or no time limit ends an episode.
     """
 
     physics = "gymnasium"
-    observation_is_state = False  # whether state_from_observation() gives back the state that was observed
+    observation_is_state = False  # whether state_from_observation() returns the state that was observed
     has_oracle = False  # whether simulate() and state_from_observation() give the true dynamics of an observation
 
-    def __init__(self, spec: TaskSpec, seed: int = 0):
-        """Args: the task's spec; the seed of resets and of the action space. Raises UserError; see make_env."""
-        self._env = make_gymnasium(spec)
-        self.observation_space = self._env.observation_space
-        self.action_space = self._env.action_space
+    def __init__(self, spec: TaskSpec, seed: int = 0) -> None:
+        self._env: Any = make_gymnasium(spec)
+        self.observation_space: Any = self._env.observation_space
+        self.action_space: Any = self._env.action_space
         self.spec = complete(spec, self.observation_space, self.action_space)
         if spec.max_episode_steps is None and getattr(self._env.spec, "max_episode_steps", None) is None:
             raise UserError(
@@ -37,34 +47,34 @@ class GymnasiumTaskEnv:
 
     def seed(self, seed: int) -> None:
         """Seeds the next reset (and with it all later ones) and the action space."""
-        self._next_reset_seed = seed
+        self._next_reset_seed: int | None = seed
         self.action_space.seed(seed)
 
     def reset(self) -> np.ndarray:
         """Starts an episode; returns its first observation [O]."""
         observation, _ = self._env.reset(seed=self._next_reset_seed)
         self._next_reset_seed = None
-        return np.array(observation)  # a copy: the environment may go on writing into its own
+        return np.array(observation)  # a copy: the environment may reuse its own array
 
-    def step(self, action: np.ndarray):
-        """Acts once; returns next observation [O], reward, done, info."""
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+        """Takes one step; returns next observation [O], reward, done, info."""
         observation, reward, terminated, truncated, info = self._env.step(np.array(action))
         info["TimeLimit.truncated"] = bool(truncated and not terminated)
         return np.array(observation), np.asarray(reward).item(), bool(terminated or truncated), info
 
     def state(self) -> dict[str, np.ndarray]:
-        """The simulator's present state, by the names of ``simulate``'s arguments; empty where there is none."""
+        """The simulator's current state, by the names of ``simulate``'s arguments; empty where there is none."""
         return {}
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """What :meth:`restore` takes to go on from here to the bit; empty where that is impossible."""
+        """What ``restore`` resumes the episode from, bit for bit; empty where that is impossible."""
         return {}
 
-    def parallel_envs(self, count: int) -> list:
-        """Environments for ``count`` episodes side by side; this one alone, where it may be the only one there is."""
+    def parallel_envs(self, count: int) -> Sequence[GymnasiumTaskEnv]:
+        """Up to ``count`` environments to step in parallel; this one alone, since a second may not be possible."""
         return [self]
 
-    def get_normalized_score(self, episode_return):
+    def get_normalized_score(self, episode_return: Any) -> Any:
         """D4RL's normalised score of a return, as a fraction."""
         return self.spec.normalized_score(episode_return)
 
@@ -73,8 +83,8 @@ class GymnasiumTaskEnv:
         self._env.close()
 
 
-def make_gymnasium(spec: TaskSpec, **settings) -> gymnasium.Env:
-    """Gymnasium's environment of a spec; raises UserError, one line, where it cannot be made."""
+def make_gymnasium(spec: TaskSpec, **settings: Any) -> gymnasium.Env:
+    """Gymnasium's environment of a spec; raises UserError where it cannot be made."""
     if spec.max_episode_steps is not None:
         settings["max_episode_steps"] = spec.max_episode_steps
     try:
@@ -82,14 +92,14 @@ def make_gymnasium(spec: TaskSpec, **settings) -> gymnasium.Env:
             env = spec.env_id()
             return gymnasium.wrappers.TimeLimit(env, spec.max_episode_steps) if spec.max_episode_steps else env
         with warnings.catch_warnings():
-            # Gymnasium asks for -v5; its rewards and observations differ from the -v2 that D4RL recorded, -v4's do not
+            # Gymnasium advises -v5, whose rewards and observations differ from the -v2 that D4RL recorded; -v4's do not
             warnings.filterwarnings("ignore", message=".*is out of date.*")
             return gymnasium.make(spec.env_id, disable_env_checker=True, **settings)
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(f"{spec.name}: {spec.env_id!r} cannot be made ({' '.join(str(error).split())})") from error
 
 
-def complete(spec, observation_space, action_space) -> TaskSpec:
+def complete(spec: TaskSpec, observation_space: Any, action_space: Any) -> TaskSpec:
     """The spec with the spaces' dimensions and bounds; raises UserError for spaces that are not bounded boxes."""
     for name, space in (("observations", observation_space), ("actions", action_space)):
         if type(space).__name__ != "Box" or len(space.shape) != 1:  # gymnasium's, or gym's of the original stack
@@ -109,7 +119,7 @@ def complete(spec, observation_space, action_space) -> TaskSpec:
     )
 
 
-def _within(space, bounds, inward):
+def _within(space: Any, bounds: np.ndarray, inward: float) -> tuple[float, ...]:
     """Bounds as float32 numbers that lie within the space."""
     rounded = bounds.astype(np.float32)
     outside = (rounded < space.low) | (rounded > space.high)

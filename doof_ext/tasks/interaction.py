@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from doof_ext.errors import DivergenceError, EnvironmentFailedError
+from doof_ext.tasks.protocol import TaskEnv
 
 
-def step_env(env: Any, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
+def step_env(env: TaskEnv, action: np.ndarray) -> tuple[np.ndarray, float, bool, dict[str, Any]]:
     """Takes one step.
 
     Args:
@@ -22,10 +23,10 @@ def step_env(env: Any, action: np.ndarray) -> tuple[np.ndarray, float, bool, dic
 
     Raises:
         DivergenceError: The action is not finite or outside the action space; it does not reach the environment.
-        EnvironmentFailedError: The environment raises, or returns what is not finite.
+        EnvironmentFailedError: The environment raises, or returns an observation or a reward that is not finite.
     """
     space = env.action_space
-    if not ((action >= space.low) & (action <= space.high)).all():  # NaN neither
+    if not ((action >= space.low) & (action <= space.high)).all():  # False for NaN, too
         raise DivergenceError(f"the policy's action {action} does not fit the action space; it was not taken")
     next_obs, reward, done, info = _guarded("step", env.step, action)
     if not (np.isfinite(next_obs).all() and np.isfinite(reward)):
@@ -33,7 +34,7 @@ def step_env(env: Any, action: np.ndarray) -> tuple[np.ndarray, float, bool, dic
     return next_obs, reward, done, info
 
 
-def reset_env(env: Any) -> np.ndarray:
+def reset_env(env: TaskEnv) -> np.ndarray:
     """The first observation [O] of a new episode; raises EnvironmentFailedError where the environment raises."""
     return _guarded("reset", env.reset)
 

@@ -1,13 +1,25 @@
-"""What environments with true dynamics share, whichever simulator they stand on."""
+"""What environments with true dynamics share, whichever simulator they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 
-def simulate_rows(simulate_one, action, state):
-    """``simulate_one(action, **state)`` for one row, or for each of a batch.
+def simulate_rows(
+    simulate_one: Callable[..., tuple[np.ndarray, float, bool]], action: np.ndarray, state: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, Any, Any]:
+    """``simulate_one(action, **state)`` for one row, or for each row of a batch.
 
-    Args: the function, which gives next_obs [O], reward, terminal; action [A] or [B, A]; the state's arrays by name,
-    each with a leading [B] for a batch. Returns: next_obs [O] or [B, O], reward float or [B], terminal bool or [B].
+    Args:
+        simulate_one: One step; returns next_obs [O], reward, terminal.
+        action: [A] or [B, A].
+        state: The state's arrays by name, each with a leading [B] for a batch.
+
+    Returns:
+        next_obs [O] or [B, O], reward float or [B], terminal bool or [B].
     """
     action, state = np.asarray(action), {name: np.asarray(value) for name, value in state.items()}
     if action.ndim == 1:
@@ -19,12 +31,18 @@ def simulate_rows(simulate_one, action, state):
     return np.stack(next_obs), np.array(rewards), np.array(terminals)
 
 
-def locomotion_state(observations, positions):
-    """States of hopper's, halfcheetah's or walker2d's observations [..., O] with ``positions`` entries in qpos.
+def locomotion_state(observations: np.ndarray, positions: int) -> dict[str, np.ndarray]:
+    """States of observations of hopper, halfcheetah or walker2d.
 
-    Returns: a dict of qpos [..., positions], with root position x 0, and qvel [..., nv]. Exact for HalfCheetah.
-    Hopper's and Walker2d's observations clip velocities at +-10, so that a state whose velocity was beyond comes back
-    with +-10.
+    Exact for HalfCheetah. Hopper's and Walker2d's observations clip velocities at ±10, so a velocity beyond is
+    restored as ±10.
+
+    Args:
+        observations: [..., O].
+        positions: Entries of qpos, the unobserved root x among them.
+
+    Returns:
+        qpos [..., positions], with root x 0, and qvel [..., nv].
     """
     observations = np.asarray(observations, dtype=np.float64)
     root = np.zeros((*observations.shape[:-1], 1))

@@ -3,6 +3,8 @@
 Nothing here imports a simulator or a learning library, so that ``--help`` and argument checks are instant.
 """
 
+from __future__ import annotations
+
 import difflib
 import importlib
 import os
@@ -10,13 +12,17 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from doof_ext.errors import UserError
+
+TerminationFn = Callable[[Any, Any, Any], Any]
+"""fn(obs [B, O], act [B, A], next_obs [B, O]) → bool [B, 1], of NumPy arrays or torch tensors."""
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What DOOF must know of a task before it sees a transition.
+    """What DOOF must know of a task before it has data.
 
     A task of your own needs ``name``, ``env_id`` and ``termination``; the rest has defaults. Scores are normalised as
     D4RL does: ``(return - ref_min_score) / (ref_max_score - ref_min_score)``, times 100 where they are shown; without
@@ -24,8 +30,8 @@ class TaskSpec:
     """
 
     name: str
-    env_id: str | Callable  # Gymnasium's id ("package.module:Id-v0" imports the module), or what makes the environment
-    termination: str | Callable | None = None  # see termination_rule(); D4RL's domains have their own
+    env_id: str | Callable[[], Any]  # Gymnasium's id ("package.module:Id-v0" imports the module), or a factory
+    termination: str | TerminationFn | None = None  # see termination_rule(); D4RL's domains have their own
     max_episode_steps: int | None = None  # time limit; as registered with Gymnasium by default
     ref_min_score: float = 0.0  # return of D4RL's random policy
     ref_max_score: float = 100.0  # return of D4RL's expert
@@ -46,16 +52,16 @@ class TaskSpec:
     dynamics_hidden_dims: tuple[int, ...] = (200, 200, 200, 200)  # Table 4
     dynamics_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # the kit's MOPO defaults
 
-    def normalized_score(self, episode_return):
-        """D4RL's normalised score as a fraction (1.0 is the expert's return)."""
+    def normalized_score(self, episode_return: Any) -> Any:
+        """D4RL's normalised score of a return, number or array, as a fraction (1.0 is the expert's return)."""
         return (episode_return - self.ref_min_score) / (self.ref_max_score - self.ref_min_score)
 
-    def normalized_std(self, return_std):
+    def normalized_std(self, return_std: Any) -> Any:
         """A standard deviation of returns on the normalised scale: scaled, without the score's offset."""
         return return_std / (self.ref_max_score - self.ref_min_score)
 
 
-_HOPPER = dict(
+_HOPPER: dict[str, Any] = dict(
     domain="hopper",
     env_id="Hopper-v4",
     obs_dim=11,
@@ -64,7 +70,7 @@ _HOPPER = dict(
     ref_min_score=-20.272305,
     ref_max_score=3234.3,
 )
-_HALFCHEETAH = dict(
+_HALFCHEETAH: dict[str, Any] = dict(
     domain="halfcheetah",
     env_id="HalfCheetah-v4",
     obs_dim=17,
@@ -73,7 +79,7 @@ _HALFCHEETAH = dict(
     ref_min_score=-280.178953,
     ref_max_score=12135.0,
 )
-_WALKER2D = dict(
+_WALKER2D: dict[str, Any] = dict(
     domain="walker2d",
     env_id="Walker2d-v4",
     obs_dim=17,
@@ -82,7 +88,7 @@ _WALKER2D = dict(
     ref_min_score=1.629008,
     ref_max_score=4592.3,
 )
-_PEN = dict(
+_PEN: dict[str, Any] = dict(
     domain="pen",
     env_id="AdroitHandPen-v1",
     obs_dim=45,
@@ -100,7 +106,15 @@ _DOMAINS = ("hopper", "halfcheetah", "walker2d", "pen")
 _SPECS: dict[str, TaskSpec] = {}
 
 
-def _add(paper_name, quality, version, rollout_length, penalty_coef, dataset_steps, domain):
+def _add(
+    paper_name: str,
+    quality: str,
+    version: str,
+    rollout_length: int,
+    penalty_coef: float,
+    dataset_steps: int,
+    domain: dict[str, Any],
+) -> None:
     name = f"{domain['domain']}-{quality}-{version}"
     _SPECS[name] = TaskSpec(
         name=name,
@@ -145,9 +159,10 @@ def get_spec(task: str) -> TaskSpec:
 
 
 def register(spec: TaskSpec) -> TaskSpec:
-    """Makes a task of your own known by its name, to ``get_spec``, ``make_env`` and ``Config(task=...)``.
+    """Registers a task of your own by its name, for ``get_spec``, ``make_env`` and ``Config(task=...)``.
 
-    Raises: UserError for a name that is taken or unusable as a folder, or a task without a termination rule.
+    Raises:
+        UserError: The name is taken or unusable as a folder, or the task has no termination rule.
     """
     _SPECS[spec.name] = _checked(spec)
     return spec
@@ -163,7 +178,7 @@ def spec_of_env(name: str, env_id: str, termination: str | None, max_episode_ste
     return _checked(TaskSpec(name, env_id, termination, max_episode_steps))
 
 
-def _checked(spec):
+def _checked(spec: TaskSpec) -> TaskSpec:
     if not re.fullmatch(r"\w[\w.+-]*", spec.name):
         raise UserError(f"task name {spec.name!r} names folders; use letters, digits, '-', '_' and '.'")
     if _SPECS.get(spec.name, spec) != spec:
@@ -184,12 +199,15 @@ def _checked(spec):
     return spec
 
 
-def termination_rule(spec: TaskSpec):
+def termination_rule(spec: TaskSpec) -> TerminationFn | None:
     """A task's own termination rule, or None where its domain has one in the kit.
 
     A rule is ``fn(obs [B, O], act [B, A], next_obs [B, O]) → bool [B, 1]``, written with operators that NumPy arrays
     and torch tensors share. It is given as a function, as ``module:function`` (the working folder is searched too),
-    or as ``never``. Raises UserError where the function cannot be imported.
+    or as ``never``.
+
+    Raises:
+        UserError: The function cannot be imported.
     """
     if spec.termination is None or callable(spec.termination):
         return spec.termination
@@ -210,6 +228,6 @@ def termination_rule(spec: TaskSpec):
     return rule
 
 
-def never(obs, act, next_obs):
+def never(obs: Any, act: Any, next_obs: Any) -> Any:
     """The termination rule of a task that only a time limit ends."""
-    return next_obs[:, :1] != next_obs[:, :1]  # NaN alone
+    return next_obs[:, :1] != next_obs[:, :1]  # True for NaN only

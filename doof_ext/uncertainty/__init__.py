@@ -1,6 +1,6 @@
-"""u(s, a): how little is known of a state-action pair. One file per family of estimators, and their registry.
+"""u(s, a): the uncertainty of a state-action pair. One file per family of estimators, and their registry.
 
-Imports no torch: the estimators are imported when one is made.
+Imports no torch: an estimator's module is imported when one is made.
 """
 
 from doof_ext.uncertainty.registry import GROUP, check_estimator, estimator_names, make_estimator

@@ -1,4 +1,4 @@
-"""The seam between DOOF's stages and an uncertainty estimator."""
+"""The interface between DOOF's stages and an uncertainty estimator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EnsemblePrediction:
 
 
 class UncertaintyEstimator:
-    """u(s, a) ≥ 0. A subclass says what it ``needs`` and implements :meth:`u`; all else has a default.
+    """u(s, a) ≥ 0. A subclass declares what it ``needs`` and implements :meth:`u`; all else has a default.
 
     ``needs`` names what :meth:`u` receives beside the pair: "prediction", an :class:`EnsemblePrediction`; "policy", a
     policy with ``actforward(obs)`` and ``target_q(obs, actions)``.
@@ -45,13 +45,13 @@ class UncertaintyEstimator:
         """An estimator with a run's settings."""
         return cls()
 
-    def u(self, observations: torch.Tensor, actions: torch.Tensor, **needed: Any) -> torch.Tensor:
+    def u(self, observations: torch.Tensor, actions: torch.Tensor, *_: Any, **needed: Any) -> torch.Tensor:
         """The uncertainty of B pairs.
 
         Args:
             observations: [B, O].
             actions: [B, A].
-            needed: What ``needs`` names, and no more.
+            needed: What ``needs`` names, and no more; a subclass names its own (``*_`` makes checkers accept that).
 
         Returns:
             u [B, 1].
@@ -62,7 +62,7 @@ class UncertaintyEstimator:
         """Learns from [N, O], [N, A]: from D after stage 1's dynamics training, from D ∪ D_on after stage 4."""
 
     def refit(self, observations: torch.Tensor, actions: torch.Tensor) -> None:
-        """:meth:`fit`; the next answer is checked as the first one was."""
+        """Calls :meth:`fit`; the next output is checked as the first one was."""
         self.fit(observations, actions)
         self._checked = False
 
@@ -82,7 +82,7 @@ class UncertaintyEstimator:
         policy: Any = None,
         prediction: EnsemblePrediction | None = None,
     ) -> torch.Tensor:
-        """The uncertainty of B pairs; the first answer is checked.
+        """The uncertainty of B pairs; the first output is checked.
 
         Args:
             observations: [B, O].
@@ -95,7 +95,7 @@ class UncertaintyEstimator:
             u [B, 1].
 
         Raises:
-            UserError: The estimator needs critics and there are none, or its answer has the wrong shape, is not finite
+            UserError: The estimator needs critics and there are none, or its output has the wrong shape, is not finite
                 or is negative.
         """
         needed: dict[str, Any] = {}

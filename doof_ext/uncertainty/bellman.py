@@ -1,24 +1,36 @@
 """Model-Bellman inconsistency (MOBILE, Sun et al. 2023)."""
 
-from doof_ext.uncertainty.base import UncertaintyEstimator
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from doof_ext.uncertainty.base import EnsemblePrediction, UncertaintyEstimator
+from doof_ext.uncertainty.settings import EstimatorSettings
 
 
 class ModelBellmanInconsistency(UncertaintyEstimator):
-    """How much the elites disagree about the value of what comes next."""
+    """The elites' disagreement about the value of the next state.
+
+    Args:
+        num_samples: Next states per elite that its value is a mean over.
+    """
 
     needs = ("prediction", "policy")
 
-    def __init__(self, num_samples=10):
-        """``num_samples``: next states per elite that its value is a mean over."""
+    def __init__(self, num_samples: int = 10) -> None:
         self.num_samples = num_samples
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: EstimatorSettings) -> ModelBellmanInconsistency:
         """With ``config.num_samples``."""
         return cls(config.num_samples)
 
-    def u(self, observations, actions, prediction, policy):
-        """std over elites of the mean over samples of the least target Q at (s', a' ~ π) → [B, 1]."""
+    def u(
+        self, observations: torch.Tensor, actions: torch.Tensor, prediction: EnsemblePrediction, policy: Any
+    ) -> torch.Tensor:
+        """std over elites of the mean over samples of the minimum target Q at (s', a' ~ π) → [B, 1]."""
         samples = prediction.sample_next_obs(self.num_samples)  # [S, elites, B, O]
         next_obs = samples.flatten(0, 2)
         next_actions, _ = policy.actforward(next_obs)

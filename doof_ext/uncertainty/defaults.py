@@ -1,5 +1,12 @@
 """Rollout length and λ_off for each (algorithm, estimator, task), and where they come from."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from doof_ext.tasks.specs import TaskSpec
+
 _MOBILE = {  # the suggestions in the kit's run_mobile.py (commit e3ce697): rollout length, penalty coefficient
     "halfcheetah-random-v2": (5, 0.5),
     "hopper-random-v2": (5, 5.0),
@@ -18,8 +25,8 @@ _RUN_MOBILE = (1, 1.5)  # its flags' defaults
 _COUNT_MORL = (5, 1.0)  # flags' defaults of oh-lab/Count-MORL's train.py (commit b79f15e); it names no task's own
 
 
-def task_defaults(spec, algo, uncertainty) -> tuple[dict, str]:
-    """Settings for what the user leaves open, by Config's names, and their source in a few words."""
+def task_defaults(spec: TaskSpec, algo: str, uncertainty: str) -> tuple[dict[str, Any], str]:
+    """Defaults of the settings that depend on the task, by Config's names, and their source in a few words."""
     if algo == "mobile":
         found = _named(*_MOBILE.get(spec.name, _RUN_MOBILE))
         found |= {"auto_alpha": spec.name != "hopper-medium-v2", "dynamics_epochs": 30}
@@ -40,8 +47,8 @@ def task_defaults(spec, algo, uncertainty) -> tuple[dict, str]:
     return own, f"DOOF, Table 5, which is for aleatoric: no source for {uncertainty}"
 
 
-def table(specs) -> str:
-    """Markdown: rollout length and λ_off of each task, by algorithm and estimator; * where no source has the task."""
+def table(specs: Iterable[TaskSpec]) -> str:
+    """A Markdown table of rollout length and λ_off by task, algorithm and estimator; * where no source has the task."""
     columns = (("mopo", "aleatoric"), ("mopo", "mobile"), ("mopo", "count"), ("mobile", "mobile"))
     lines = [
         "| task | aleatoric; pairwise-diff*, ensemble-std* | mobile | count* | --algo mobile |",
@@ -58,5 +65,5 @@ def table(specs) -> str:
     return "\n".join(lines)
 
 
-def _named(rollout_length, penalty_coef):
+def _named(rollout_length: int, penalty_coef: float) -> dict[str, Any]:
     return {"rollout_length": rollout_length, "penalty_coef": penalty_coef}

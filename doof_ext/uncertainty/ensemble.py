@@ -1,6 +1,10 @@
 """The estimators of MOPO and of the kit: from the ensemble's prediction alone."""
 
-from doof_ext.uncertainty.base import UncertaintyEstimator
+from __future__ import annotations
+
+import torch
+
+from doof_ext.uncertainty.base import EnsemblePrediction, UncertaintyEstimator
 
 
 class Aleatoric(UncertaintyEstimator):
@@ -8,7 +12,7 @@ class Aleatoric(UncertaintyEstimator):
 
     needs = ("prediction",)
 
-    def u(self, observations, actions, prediction):
+    def u(self, observations: torch.Tensor, actions: torch.Tensor, prediction: EnsemblePrediction) -> torch.Tensor:
         """max over members of the norm of σ over next-state deltas and reward → [B, 1]."""
         return prediction.std.norm(dim=-1).amax(0).unsqueeze(-1)
 
@@ -18,7 +22,7 @@ class PairwiseDifference(UncertaintyEstimator):
 
     needs = ("prediction",)
 
-    def u(self, observations, actions, prediction):
+    def u(self, observations: torch.Tensor, actions: torch.Tensor, prediction: EnsemblePrediction) -> torch.Tensor:
         """max over members of ‖μ_k − mean of μ‖₂ over next states → [B, 1]."""
         means = prediction.mean[..., :-1]
         return (means - means.mean(0)).norm(dim=-1).amax(0).unsqueeze(-1)
@@ -29,6 +33,6 @@ class EnsembleStd(UncertaintyEstimator):
 
     needs = ("prediction",)
 
-    def u(self, observations, actions, prediction):
+    def u(self, observations: torch.Tensor, actions: torch.Tensor, prediction: EnsemblePrediction) -> torch.Tensor:
         """√(mean over coordinates of the variance over members of μ_k) → [B, 1]."""
         return prediction.mean[..., :-1].var(0, correction=0).mean(-1).sqrt().unsqueeze(-1)

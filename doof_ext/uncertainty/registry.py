@@ -28,13 +28,13 @@ _OURS = {
 
 @functools.cache
 def _registered() -> dict[str, EntryPoint]:
-    """Every estimator by name, ours among them: no package replaces one of those."""
+    """Every estimator by name; a package cannot replace one of ours."""
     ours = [EntryPoint(name, f"{GROUP}.{place}", GROUP) for name, place in _OURS.items()]
     return {entry.name: entry for entry in [*entry_points(group=GROUP), *ours]}
 
 
 def estimator_names() -> list[str]:
-    """The names ``--uncertainty`` takes."""
+    """The names that ``--uncertainty`` accepts."""
     return [*_OURS, *sorted(set(_registered()) - set(_OURS))]
 
 
@@ -54,7 +54,7 @@ def make_estimator(name: str, settings: EstimatorSettings | None = None) -> Unce
         settings: A run's (:class:`doof_ext.config.Config`), or None for the defaults.
 
     Raises:
-        UserError: The name is unknown, its package fails, or what it registers is no UncertaintyEstimator.
+        UserError: The name is unknown, its package fails, or it registers something else than an UncertaintyEstimator.
     """
     from doof_ext.uncertainty.base import UncertaintyEstimator
 

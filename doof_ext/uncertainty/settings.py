@@ -1,11 +1,11 @@
-"""The settings that our estimators read of a run."""
+"""The settings of a run that our estimators read."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 
 class EstimatorSettings(Protocol):
-    """What an estimator may read of a run's settings (:class:`doof_ext.config.Config` has them)."""
+    """A run's settings that an estimator may read; :class:`doof_ext.config.Config` has them."""
 
     seed: int
     n_ensemble: int
@@ -17,7 +17,7 @@ class EstimatorSettings(Protocol):
 
 @dataclass
 class EstimatorDefaults:
-    """The defaults, for an estimator that is made without a run."""
+    """Defaults, for an estimator that is made without a run."""
 
     seed: int = 1
     n_ensemble: int = 7

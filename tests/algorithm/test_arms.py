@@ -22,7 +22,7 @@ def test_arms_share_one_pretraining(settings):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_a_run_goes_on_without_the_run_it_had_its_pretraining_from(settings, monkeypatch):
+def test_a_run_resumes_without_the_run_that_pretrained_it(settings, monkeypatch):
     _, first = pipeline.run(settings(exploration_ratio=0.5))
     config = settings(pretrained=first)
 
@@ -52,7 +52,7 @@ def test_another_pretraining_is_refused(settings, tmp_path):
     assert sorted(Path(first).parents[2].rglob("*")) == before  # no run directory was made
 
 
-def test_the_control_trains_on_in_the_pretrained_dynamics_without_a_step(settings):
+def test_the_control_trains_in_pretrained_dynamics_with_no_steps(settings):
     summary, directory = pipeline.run(settings(control="extra-training", finetune_epochs=3))
     assert [stage["name"] for stage in summary["stages"]] == ["pretrain", "finetune_policy"]
     assert summary["stages"][1]["gradient_steps"] == 12 and summary["online_steps"] == 0

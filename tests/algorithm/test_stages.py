@@ -66,7 +66,7 @@ def _rows_with(batch, mark):
     return int((batch["rewards"] == mark).sum())
 
 
-def test_pretraining_batches_are_5_percent_d_and_rewards_are_penalised(context, offline, trainers):
+def test_pretraining_batches_are_5_percent_d_with_penalties(context, offline, trainers):
     result = pretrain(context(epoch=1), _marked(offline, 1.25))
     (spied,) = trainers
     for batch in spied["batches"]:
@@ -118,7 +118,7 @@ def _assert_starts_from(initial, policy):
         torch.testing.assert_close(value, wanted, rtol=0, atol=0, msg=name)
 
 
-def test_policy_finetuning_starts_from_pi_off_and_mixes_as_appendix_b5(parts, context, offline, trainers):
+def test_policy_finetuning_starts_at_pi_off_and_mixes_as_in_b5(parts, context, offline, trainers):
     config, dynamics, pretrained = parts
     for parameter, target in zip(pretrained.critic1.parameters(), pretrained.critic1_old.parameters(), strict=True):
         target.data = parameter.detach() + 1.0  # a lagging target must not be what the new targets start from
@@ -203,7 +203,7 @@ def test_dynamics_finetuning_leaves_p_hat(parts, context, offline):
     torch.testing.assert_close(dict(dynamics.model.state_dict()), weights, rtol=0, atol=0)
 
 
-def test_the_curve_has_the_plotters_columns_and_continues_from_stage_to_stage(parts, context, offline, logger):
+def test_the_curve_has_the_plotters_columns_across_stages(parts, context, offline, logger):
     _, dynamics, policy = parts
     finetune_policy(context().at(round=2, first_timestep=100), policy, dynamics, offline, offline)
     assert [row["timestep"] for row in logger.rows] == [104, 108]

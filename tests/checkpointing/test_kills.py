@@ -108,7 +108,7 @@ def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_25_random_points_over_all_stages_ends_as_if_it_had_not_been(whole, tmp_path):
+def test_a_run_killed_at_25_random_points_ends_as_if_it_had_not(whole, tmp_path):
     run_dir, total = whole
     resumed, places = _killed_and_resumed(tmp_path, _random_events(total, 25, seed=2))
     _assert_same_run(resumed, run_dir)

@@ -38,7 +38,7 @@ def kind(request):
     return dict(zip(("algo", "uncertainty"), request.param, strict=True))
 
 
-def test_two_runs_of_one_seed_are_the_same_and_so_is_one_interrupted_anywhere(settings, kind, monkeypatch):
+def test_runs_of_one_seed_are_the_same_also_when_interrupted(settings, kind, monkeypatch):
     quick = classmethod(lambda cls, config: cls(config.hash_bits, members=2, steps=5, seed=config.seed))
     monkeypatch.setattr(HashCount, "from_config", quick)
     config = settings(**kind, rounds=2, hash_bits=8, num_samples=2)
@@ -108,7 +108,7 @@ def test_where_no_checkpoint_is_whole_the_run_is_refused(interrupted):
         pipeline.run(resumed(interrupted))
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_anew_in_its_directory(settings, interrupted):
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(settings, interrupted):
     _, whole = pipeline.run(settings())
     for path in interrupted.glob("checkpoint/state-*"):
         shutil.rmtree(path)

@@ -14,7 +14,7 @@ from conftest import ROOT, run_command
 from doof_ext import kit
 
 
-def test_smoke_ends_with_five_stages_and_three_scores_of_real_episodes(smoke):
+def test_smoke_has_five_stages_and_three_scores_of_real_episodes(smoke):
     _, _, summary = smoke
     names = ["pretrain", "explore", "collect", "finetune_dynamics", "finetune_policy"]
     assert [stage["name"] for stage in summary["stages"]] == names
@@ -119,7 +119,7 @@ def test_what_is_printed(smoke):
     assert "Traceback" not in done.stderr
 
 
-def test_ratio_0_collects_with_the_pretrained_policy_and_rounds_repeat_stages_2_to_5(tmp_path):
+def test_ratio_0_collects_with_pi_off_and_rounds_repeat_stages(tmp_path):
     done = run_command(
         "--task",
         "hopper-random-v2",

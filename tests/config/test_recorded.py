@@ -20,7 +20,7 @@ def test_other_settings_are_refused_with_a_list(interrupted):
         pipeline.run(dataclasses.replace(config, gamma=0.5))
 
 
-def test_without_a_directory_the_newest_unfinished_run_of_the_same_settings_goes_on(interrupted, settings, tmp_path):
+def test_resume_without_a_directory_takes_the_newest_alike_run(interrupted, settings, tmp_path):
     _, finished = pipeline.run(settings())
     given = dataclasses.asdict(settings()) | {"resume": ""}
     assert config_from(given).resume == str(interrupted) != finished

@@ -69,7 +69,7 @@ def test_d4rls_own_layout_without_timeouts_or_states_is_read(dataset):
     assert again.rewards.shape == again.terminals.shape == (600,)
 
 
-def test_transitions_keep_every_row_and_tell_terminals_from_timeouts(dataset):
+def test_transitions_keep_every_row_and_separate_timeouts(dataset):
     rows = dataset.transitions()
     assert len(rows["rewards"]) == 600 and rows["rewards"].shape == (600, 1)
     assert rows["terminals"].sum() == dataset.terminals.sum() > 0

@@ -81,7 +81,7 @@ def test_a_broken_download_is_continued_where_it_broke(server, tmp_path, spec, d
         assert file.read() == server.content
 
 
-def test_a_download_that_was_whole_but_unnamed_is_not_fetched_again(server, tmp_path, spec):
+def test_a_whole_but_unnamed_download_is_not_fetched_again(server, tmp_path, spec):
     (tmp_path / "d4rl").mkdir()
     (tmp_path / "d4rl" / "hopper_random-v2.hdf5.part").write_bytes(server.content)
     d4rl_files.download(spec)

@@ -71,7 +71,7 @@ def test_absent_timeouts_are_told_from_rows_that_do_not_follow(recording):
 
 @settings(max_examples=50, deadline=None)
 @given(recordings())
-def test_absent_next_observations_are_the_following_rows_within_an_episode(recording):
+def test_absent_next_observations_are_the_episodes_next_rows(recording):
     dataset = written_out(recording)
     columns = {name: getattr(dataset, name) for name in COLUMNS if name != "next_observations"}
     if max(len(actions) for _, actions, _, _ in recording) < 2:

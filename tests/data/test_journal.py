@@ -57,7 +57,7 @@ def test_a_step_is_there_before_the_next_one_is_taken(tmp_path):
         assert len(OnlineJournal(tmp_path / "j")) == step + 1
 
 
-def test_episodes_end_where_the_environment_ended_them_or_they_were_cut(path):
+def test_episodes_end_where_they_terminated_or_were_cut(path):
     dataset = OnlineJournal(path).dataset()
     assert np.flatnonzero(dataset.terminals).tolist() == [4]
     assert np.flatnonzero(dataset.timeouts).tolist() == [8, 11]

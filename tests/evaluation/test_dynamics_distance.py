@@ -26,7 +26,7 @@ class _OffBy:
         return self._answer
 
 
-def test_a_perfect_model_has_distance_0_and_a_constant_error_its_norm(env, dataset):
+def test_a_perfect_model_has_distance_0_and_an_offset_its_norm(env, dataset):
     pairs = simulate_pairs(env, dataset.observations[:20], dataset.actions[:20])
     assert dynamics_distance(_OffBy(pairs, np.zeros(11)), pairs).max() == 0
     offset = np.zeros(11)

@@ -36,7 +36,7 @@ def test_episodes_side_by_side_are_those_one_after_another(env):
     assert evaluate(Leaning(), env, episodes=4).returns == pytest.approx(together, rel=1e-9)
 
 
-def test_an_action_that_is_not_finite_never_reaches_the_environment(env):
+def test_a_nonfinite_action_never_reaches_the_environment(env):
     class Broken:
         def select_action(self, obs, deterministic):
             return np.full((len(obs), 3), np.nan)

@@ -68,7 +68,7 @@ def test_make_datasets_bad_input_is_one_line(tmp_path, argv, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_pen_runs_on_a_small_file_of_random_actions_labelled_so(tmp_path):
+def test_the_pen_runs_on_a_small_labelled_file_of_random_actions(tmp_path):
     made = _run(
         "make_dataset.py",
         "--task",

@@ -19,7 +19,7 @@ from doof_ext.errors import RunStoppedError
 from doof_ext.experiment import experiment, run_directory
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(settings, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line_and_the_run_resumes_with_room(settings, tmp_path, monkeypatch):
     config = settings()
     _, whole = pipeline.run(config)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -45,7 +45,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(settings
 
 
 @pytest.mark.parametrize("owner", ["doof_ext.files.publish", "doof_ext.data.dataset.os.fsync"])
-def test_a_disk_that_is_full_while_results_are_written_is_one_line(settings, monkeypatch, owner):
+def test_a_full_disk_at_the_results_is_one_line(settings, monkeypatch, owner):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

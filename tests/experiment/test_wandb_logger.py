@@ -103,10 +103,14 @@ def test_a_resumed_run_is_one_wandb_run_with_every_row_once(resumed, settings):
     _, whole = pipeline.run(settings())
     others, _ = _read(Path(whole))
     ours, theirs = (
-        [{name: value for name, value in row.items() if not name.startswith("_")} for _, row in sorted(found.items())]
+        [
+            {name: value for name, value in row.items() if not name.startswith("_")}
+            for _, row in sorted(found.items())
+            if "final/scores._type" not in row  # a table, whose file has a name of its own in each run
+        ]
         for found in (rows, others)
     )
-    assert ours[:-1] == theirs[:-1]
+    assert ours == theirs
     assert {record.run.run_id for record in records if record.WhichOneof("record_type") == "run"} == {
         json.loads((resumed / "record" / "wandb.jsonl").read_text().splitlines()[0])["id"]
     }

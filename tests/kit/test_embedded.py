@@ -107,7 +107,7 @@ def test_two_runs_of_one_second_get_two_folders(tmp_path, monkeypatch):
     assert len(folders) == 3
 
 
-def test_the_loggers_csv_grows_columns_and_leaves_the_callers_dict_alone(tmp_path):
+def test_the_logger_grows_its_csv_and_keeps_the_callers_dict(tmp_path):
     logger = embedded.Logger(str(tmp_path), {"progress": "csv", "console": "stdout"})
     settings = {"epoch": 6}
     logger.log_hyperparameters(settings)

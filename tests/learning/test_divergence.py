@@ -77,7 +77,7 @@ def _nan_weight(result, policy):
         ),
     ],
 )
-def test_divergence_names_the_quantity_and_leaves_the_last_good_checkpoint(
+def test_divergence_names_the_quantity_and_keeps_the_checkpoint(
     settings, monkeypatch, owner, name, number, wrong, message
 ):
     config = settings(epoch=3, dynamics_epochs=2, online_steps=20)

@@ -157,7 +157,7 @@ def test_training_learns_and_fits_the_scaler_to_the_kept_rows(logger):
     np.testing.assert_allclose(dynamics.scaler.mu, expected, atol=1e-6)
 
 
-def test_the_best_weights_come_back_with_the_bounds_learned_with_them(logger, monkeypatch):
+def test_the_best_weights_are_restored_with_their_bounds(logger, monkeypatch):
     """A worse first epoch must not replace the model, whose bounds stay too."""
     dynamics, data = _make(DOOFDynamics), _toy_data(200, 1.0)
     dynamics.train(data, logger, max_epochs=5)
@@ -168,7 +168,7 @@ def test_the_best_weights_come_back_with_the_bounds_learned_with_them(logger, mo
         torch.testing.assert_close(dynamics.model.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
-def test_finetuning_starts_from_the_weights_keeps_the_scaler_and_leaves_the_original(logger):
+def test_finetuning_copies_weights_and_keeps_scaler_and_original(logger):
     dynamics = _make(DOOFDynamics)
     offline, online = _toy_data(400, 1.0), _toy_data(200, -1.0, seed=1)
     dynamics.train(offline, logger, max_epochs=10)
@@ -183,7 +183,7 @@ def test_finetuning_starts_from_the_weights_keeps_the_scaler_and_leaves_the_orig
     assert [row["timestep"] for row in logger.rows] == list(range(1, 13)), "the curve goes on, it does not restart"
 
 
-def test_every_finetuning_batch_is_half_offline_half_online_and_never_held_out(logger, monkeypatch):
+def test_finetuning_batches_are_half_online_and_never_held_out(logger, monkeypatch):
     dynamics = _make(DOOFDynamics)
     offline, online = _toy_data(100, 1.0), _toy_data(60, 1.0, seed=1)
     offline["rewards"] = 1000.0 + np.arange(100, dtype=np.float32)[:, None]
@@ -207,7 +207,7 @@ def test_every_finetuning_batch_is_half_offline_half_online_and_never_held_out(l
     assert not torch.equal(seen[0][0], seen[0][1]), "members draw their own rows"
 
 
-def test_pretraining_covers_a_bootstrap_of_the_kept_rows_each_epoch(logger, monkeypatch):
+def test_each_pretraining_epoch_covers_a_bootstrap_of_kept_rows(logger, monkeypatch):
     dynamics, data = _make(DOOFDynamics), _toy_data(100, 1.0)
     data["rewards"] = np.arange(100, dtype=np.float32)[:, None]
     epochs, seen = [], []

@@ -17,6 +17,9 @@ from doof_ext.report.figures import all_figures
 from doof_ext.report.page import write_report
 from doof_ext.report.runs import find_runs
 
+for package in ("matplotlib", "jinja2", "rliable"):
+    pytest.importorskip(package, reason="needs doof_ext[report]")
+
 FIGURES = [
     "figure-1",
     "figure-2",
@@ -64,7 +67,7 @@ def test_what_is_wrong_with_a_run_is_named_and_the_rest_is_drawn(report):
     assert "unfinished: stage 5" in page and "is no whole JSON file" in page and "11 finished runs of 13" in page
 
 
-def test_the_page_needs_nothing_from_elsewhere_and_tells_where_the_data_are_from(report):
+def test_the_page_is_self_contained_and_names_the_datas_source(report):
     page = (report[1] / "report.html").read_text()
     assert not re.findall(r"""(?:src|href|srcset)=["'](?!data:|#)""", page) and "<script" not in page
     assert "these are\nnot D4RL's data" in page and "recipe data (not D4RL" in page

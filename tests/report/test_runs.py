@@ -54,7 +54,7 @@ def test_all_runs_are_found_in_order(runs_folder):
         )
 
 
-def test_a_folder_without_runs_and_a_path_that_is_none_are_refused(tmp_path):
+def test_a_folder_without_runs_or_a_missing_one_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run directories"):
         find_runs([tmp_path])
     with pytest.raises(UserError, match="is no folder"):

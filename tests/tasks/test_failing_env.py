@@ -68,7 +68,7 @@ def test_an_environment_that_fails_loses_no_step(settings, monkeypatch, broken, 
     assert len(collected) == 50
 
 
-def test_where_a_world_cannot_be_restored_the_episode_is_cut_and_the_rest_is_taken(settings, monkeypatch):
+def test_an_unrestorable_episode_is_cut_and_the_rest_collected(settings, monkeypatch):
     monkeypatch.setattr(LocomotionTaskEnv, "snapshot", GymnasiumTaskEnv.snapshot)
     with monkeypatch.context() as patch:
         fail_at(patch, 6, _raise)

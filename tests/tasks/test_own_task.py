@@ -37,7 +37,7 @@ def shifted():
     return TaskSpec("shifted", Shifted, "never", max_episode_steps=7)
 
 
-def test_a_registered_task_is_found_by_name_with_the_kits_defaults(monkeypatch, shifted):
+def test_a_registered_task_has_a_name_and_the_kits_defaults(monkeypatch, shifted):
     monkeypatch.setattr("doof_ext.tasks.specs._SPECS", {})
     assert register(shifted) is shifted and get_spec("shifted") is shifted
     assert register(shifted) is shifted  # twice the same is no harm
@@ -74,7 +74,7 @@ def test_what_cannot_be_an_environment(env_id, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_environment_completes_the_spec_and_keeps_the_time_limit(shifted):
+def test_the_environment_completes_the_spec_with_a_time_limit(shifted):
     env = make_env(shifted)
     assert (env.spec.obs_dim, env.spec.action_dim) == (2, 2)
     assert env.spec.action_low == pytest.approx((-0.3, 1.0)) and env.spec.action_high == pytest.approx((1.7, 5.0))

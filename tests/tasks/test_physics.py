@@ -32,7 +32,7 @@ def test_gymnasiums_own_bodies_are_another_world(domain):
     assert abs(next_obs - recorded["obs2"][:100]).max() > 1e-3
 
 
-def test_simulate_does_not_depend_on_what_was_simulated_before_nor_disturb_the_episode(env):
+def test_simulate_has_no_memory_and_leaves_the_episode_alone(env):
     env.reset()
     qpos, qvel = env.state().values()
     action = np.array([0.3, -0.5, 0.9])
@@ -55,7 +55,7 @@ def test_same_seed_same_episode():
     assert not np.array_equal(episode(3), episode(4))
 
 
-def test_state_from_observation_restores_the_state_up_to_the_root_position(env):
+def test_state_from_observation_restores_all_but_the_root(env):
     obs = env.reset()
     qpos, qvel = env.state_from_observation(obs).values()
     true_qpos, true_qvel = env.state().values()

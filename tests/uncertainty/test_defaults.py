@@ -34,9 +34,9 @@ def test_mobile_is_its_own_uncertainty_unless_told_otherwise():
     assert resolve(Config()).uncertainty == "aleatoric"
 
 
-def test_the_readmes_table_is_of_the_code():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert table([get_spec(task) for task in task_names() if get_spec(task).domain]) in readme
+def test_the_docs_table_is_of_the_code():
+    page = (Path(__file__).parents[2] / "docs" / "uncertainty.md").read_text()
+    assert table([get_spec(task) for task in task_names() if get_spec(task).domain]) in page
 
 
 def test_every_combination_names_its_source():

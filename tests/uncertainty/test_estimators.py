@@ -19,7 +19,7 @@ from doof_ext.uncertainty.bellman import ModelBellmanInconsistency
 from doof_ext.uncertainty.count import HashCount
 
 
-def test_model_bellman_inconsistency_is_the_loop_over_members_and_samples(tiny, spec, dynamics, offline):
+def test_mobile_u_is_the_loop_over_members_and_samples(tiny, spec, dynamics, offline):
     policy = build_policy(tiny(), spec, dynamics, uncertainty_coef=-1.0)
     policy.actforward = lambda obs: (policy.actor(obs).mode()[0], None)  # the loop and the batch draw in other orders
     rows = offline.sample(6)

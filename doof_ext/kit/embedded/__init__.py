@@ -1,7 +1,7 @@
-"""Our own equivalents of the part of OfflineRL-Kit 0.0.1 that DOOF stands on: plain, short, the reference semantics.
+"""Our own equivalents of the part of OfflineRL-Kit 0.0.1 that DOOF builds on: plain, short, the reference semantics.
 
-Interface and behaviour are the kit's; its faults (a buffer that forgets its capacity, a finetuning that can only get
-worse, a standard deviation with an offset, …) are not.
+Interface and behaviour are the kit's, without its bugs: a buffer that forgets its capacity, a finetuning that can only
+get worse, a standard deviation with an offset, …
 """
 
 from doof_ext.kit.embedded.buffer import ReplayBuffer

@@ -1,41 +1,73 @@
 """Ensemble dynamics: prediction with MOPO's uncertainty, and maximum-likelihood training."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
+from doof_ext.kit.embedded.logger import Logger
+from doof_ext.kit.embedded.modules import EnsembleDynamicsModel
 from doof_ext.kit.embedded.sac import descend
+from doof_ext.kit.embedded.scaler import StandardScaler
 
 
 class BaseDynamics:
     """A model and its optimiser."""
 
-    def __init__(self, model, optim):
+    def __init__(self, model: EnsembleDynamicsModel, optim: torch.optim.Optimizer) -> None:
         self.model, self.optim = model, optim
         self.device = model.device
 
 
 class EnsembleDynamics(BaseDynamics):
-    """A probabilistic ensemble as a simulator whose rewards can be penalised by its uncertainty."""
+    """A probabilistic ensemble as a simulator whose rewards can be penalised by its uncertainty.
 
-    def __init__(self, model, optim, scaler, terminal_fn, penalty_coef=0.0, uncertainty_mode="aleatoric"):
+    Args:
+        model: The ensemble.
+        optim: Its optimiser.
+        scaler: Standardises inputs.
+        terminal_fn: The termination rule, fn(obs [B, O], act [B, A], next_obs [B, O]) → bool [B, 1].
+        penalty_coef: Weight of the uncertainty.
+        uncertainty_mode: "aleatoric", "pairwise-diff" or "ensemble_std".
+    """
+
+    def __init__(
+        self,
+        model: EnsembleDynamicsModel,
+        optim: torch.optim.Optimizer,
+        scaler: StandardScaler,
+        terminal_fn: Callable[..., Any],
+        penalty_coef: float = 0.0,
+        uncertainty_mode: str = "aleatoric",
+    ) -> None:
         super().__init__(model, optim)
         self.scaler, self.terminal_fn = scaler, terminal_fn
         self._penalty_coef, self._uncertainty_mode = penalty_coef, uncertainty_mode
 
     @torch.no_grad()
-    def _predict(self, obs, action):
+    def _predict(self, obs: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means (of the next observation and the reward) and standard deviations, arrays [E, B, O+1]."""
         mean, logvar = self.model(self.scaler.transform(np.concatenate([obs, action], axis=-1)))
         mean, std = mean.cpu().numpy(), np.sqrt(np.exp(logvar.cpu().numpy()))
         mean[..., :-1] += obs
         return mean, std
 
-    def step(self, obs, action):
-        """obs [B, O], action [B, A] → next_obs [B, O], reward [B, 1], terminal [B, 1] bool, info.
+    def step(
+        self, obs: np.ndarray, action: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """One step of the model.
 
-        ``info["raw_reward"]`` is the reward before the penalty, ``info["penalty"]`` the uncertainty u [B, 1].
+        Args:
+            obs: [B, O].
+            action: [B, A].
+
+        Returns:
+            next_obs [B, O], reward [B, 1], terminal [B, 1] bool, info; ``info["raw_reward"]`` is the reward before the
+            penalty, ``info["penalty"]`` the uncertainty u [B, 1].
         """
         mean, std = self._predict(obs, action)
         samples = (mean + np.random.normal(size=mean.shape) * std).astype(np.float32)
@@ -47,7 +79,7 @@ class EnsembleDynamics(BaseDynamics):
         terminal = self.terminal_fn(obs, action, next_obs)
         return next_obs, reward, terminal, {"raw_reward": raw_reward, "penalty": penalty}
 
-    def _uncertainty(self, mean, std):
+    def _uncertainty(self, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
         if self._uncertainty_mode == "aleatoric":
             return np.linalg.norm(std, axis=-1).max(0)[:, None]
         next_obs_mean = mean[..., :-1]
@@ -58,8 +90,8 @@ class EnsembleDynamics(BaseDynamics):
         raise ValueError(f"unknown uncertainty mode {self._uncertainty_mode!r}")
 
     @torch.no_grad()
-    def sample_next_obss(self, obs, action, num_samples):
-        """num_samples next observations from every elite: tensor [S, elites, B, O]."""
+    def sample_next_obss(self, obs: torch.Tensor, action: torch.Tensor, num_samples: int) -> torch.Tensor:
+        """``num_samples`` next observations of every elite for obs [B, O], action [B, A]: [S, elites, B, O]."""
         inputs = self.scaler.transform_tensor(torch.cat([obs, action], dim=-1))
         mean, logvar = self.model(inputs)
         elites = self.model.elites
@@ -67,26 +99,37 @@ class EnsembleDynamics(BaseDynamics):
         std = (0.5 * logvar[elites, :, :-1]).exp()
         return mean + torch.randn(num_samples, *std.shape, device=std.device) * std
 
-    def format_samples_for_training(self, data):
-        """A dict of transitions → inputs [N, O+A], targets [N, O+1]: change of the observation, reward."""
+    def format_samples_for_training(self, data: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Transitions by name → inputs [N, O+A], targets [N, O+1]: change of the observation, reward."""
         inputs = np.concatenate([data["observations"], data["actions"]], axis=-1)
         targets = np.concatenate([data["next_observations"] - data["observations"], data["rewards"]], axis=-1)
         return inputs, targets
 
     def train(
         self,
-        data,
-        logger,
-        max_epochs=None,
-        max_epochs_since_update=5,
-        batch_size=256,
-        holdout_ratio=0.2,
-        logvar_loss_coef=0.01,
-    ):
+        data: Mapping[str, np.ndarray],
+        logger: Logger,
+        max_epochs: int | None = None,
+        max_epochs_since_update: int = 5,
+        batch_size: int = 256,
+        holdout_ratio: float = 0.2,
+        logvar_loss_coef: float = 0.01,
+    ) -> Any:
         """Fits the ensemble to data, each member on its own bootstrap, until none improves by 1 % for some epochs.
 
-        The held-out loss before training counts as the best so far. Raises FloatingPointError on a loss that is
-        not finite.
+        The held-out loss before training counts as the best so far. Returns nothing, though a subclass may.
+
+        Args:
+            data: Transitions by name, arrays [N, ·].
+            logger: Records each epoch's losses; the result is saved to its model folder.
+            max_epochs: Most epochs; None for no limit.
+            max_epochs_since_update: Epochs without an improvement after which it stops.
+            batch_size: Rows per batch and member.
+            holdout_ratio: Held-out fraction, at most 1000 rows.
+            logvar_loss_coef: Weight of the variance bounds.
+
+        Raises:
+            FloatingPointError: A loss is not finite.
         """
         inputs, targets = self.format_samples_for_training(data)
         order = np.random.permutation(len(inputs))
@@ -120,22 +163,22 @@ class EnsembleDynamics(BaseDynamics):
         self.model.set_elites(self.select_elites(best))
         self.save(logger.model_dir)
 
-    def _save_members(self, members):
+    def _save_members(self, members: Any) -> None:
         self.model.update_save(list(members))
         self._saved_bounds = [bound.detach().clone() for bound in (self.model.max_logvar, self.model.min_logvar)]
 
     @torch.no_grad()
-    def _restore_members(self):
-        """The best weights, and the variance bounds that were learned with the last of them."""
+    def _restore_members(self) -> None:
+        """Restores the best weights, and the variance bounds that were learned with the last of them."""
         self.model.load_save()
         for bound, saved in zip((self.model.max_logvar, self.model.min_logvar), self._saved_bounds, strict=True):
             bound.copy_(saved)
 
-    def _elite_mean(self, losses):
+    def _elite_mean(self, losses: np.ndarray) -> float:
         return float(np.sort(losses)[: self.model.num_elites].mean())
 
-    def learn(self, inputs, targets, batch_size=256, logvar_loss_coef=0.01):
-        """One pass over inputs and targets [E, N, ·], each member its own rows; returns the mean loss (eq. 1)."""
+    def learn(self, inputs: Any, targets: Any, batch_size: int = 256, logvar_loss_coef: float = 0.01) -> float:
+        """One epoch on inputs and targets [E, N, ·], each member on its own rows; returns the mean loss (eq. 1)."""
         self.model.train()
         inputs = torch.as_tensor(inputs, device=self.device, dtype=torch.float32)
         targets = torch.as_tensor(targets, device=self.device, dtype=torch.float32)
@@ -145,7 +188,7 @@ class EnsembleDynamics(BaseDynamics):
             losses.append(descend(self._loss(inputs[:, batch], targets[:, batch], logvar_loss_coef), self.optim))
         return float(np.mean(losses))
 
-    def _loss(self, inputs, targets, logvar_loss_coef):
+    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor, logvar_loss_coef: float) -> torch.Tensor:
         mean, logvar = self.model(inputs)
         weighted_mse = ((mean - targets).square() * torch.exp(-logvar)).mean(dim=(1, 2)).sum()
         log_variance = logvar.mean(dim=(1, 2)).sum()
@@ -153,24 +196,24 @@ class EnsembleDynamics(BaseDynamics):
         return weighted_mse + log_variance + self.model.get_decay_loss() + bounds
 
     @torch.no_grad()
-    def validate(self, inputs, targets):
+    def validate(self, inputs: Any, targets: Any) -> list[float]:
         """Mean squared error of each member's mean on [N, ·], a list of E floats."""
         self.model.eval()
         targets = torch.as_tensor(targets, device=self.device, dtype=torch.float32)
         mean, _ = self.model(inputs)
         return (mean - targets).square().mean(dim=(1, 2)).tolist()
 
-    def select_elites(self, metrics):
+    def select_elites(self, metrics: Sequence[float] | np.ndarray) -> list[int]:
         """The indices of the num_elites members with the smallest metric, best first."""
         return np.argsort(metrics)[: self.model.num_elites].tolist()
 
-    def save(self, save_path):
+    def save(self, save_path: str) -> None:
         """Writes dynamics.pth, mu.npy and std.npy into a folder."""
         torch.save(self.model.state_dict(), os.path.join(save_path, "dynamics.pth"))
         self.scaler.save_scaler(save_path)
 
-    def load(self, load_path):
-        """Reads what :meth:`save` wrote."""
+    def load(self, load_path: str) -> None:
+        """Restores what :meth:`save` wrote."""
         state = torch.load(os.path.join(load_path, "dynamics.pth"), map_location=self.device, weights_only=True)
         self.model.load_state_dict(state)
         self.scaler.load_scaler(load_path)

@@ -1,16 +1,29 @@
 """D4RL's arrays as the transitions that learning starts from."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 
-def qlearning_dataset(env, dataset=None, terminate_on_end=False, **kwargs):
-    """The transitions of ``dataset``, by default ``env.get_dataset(**kwargs)``, with the recorded next observations.
+def qlearning_dataset(
+    env: Any, dataset: Mapping[str, Any] | None = None, terminate_on_end: bool = False, **kwargs: Any
+) -> dict[str, np.ndarray]:
+    """The transitions of a dataset, with the recorded next observations.
 
-    A step that a time limit cut is left out, unless ``terminate_on_end``; so is the last row. Without recorded next
-    observations they are the next row's, and terminal steps, which have none, are left out too. Without timeouts an
-    episode is cut after ``env._max_episode_steps`` steps.
+    The last row is left out. Without recorded next observations they are the next row's, and terminal steps, which
+    have none, are left out too. Without timeouts an episode is cut after ``env._max_episode_steps`` steps.
 
-    Returns: observations, actions, next_observations [N, ·], rewards [N] float32, terminals [N] bool.
+    Args:
+        env: The environment.
+        dataset: D4RL's arrays by name; by default ``env.get_dataset(**kwargs)``.
+        terminate_on_end: Keep the steps that a time limit cut.
+        kwargs: See ``dataset``.
+
+    Returns:
+        observations, actions, next_observations [N, ·], rewards [N] float32, terminals [N] bool.
     """
     dataset = env.get_dataset(**kwargs) if dataset is None else dataset
     terminals = np.asarray(dataset["terminals"]).astype(bool).reshape(-1)
@@ -30,7 +43,7 @@ def qlearning_dataset(env, dataset=None, terminate_on_end=False, **kwargs):
     return {name: np.asarray(column, np.float32) for name, column in floats.items()} | {"terminals": terminals[rows]}
 
 
-def _cut_after(terminals, limit):
+def _cut_after(terminals: np.ndarray, limit: int) -> np.ndarray:
     cut, step = np.zeros(len(terminals), dtype=bool), 0
     for row, terminal in enumerate(terminals):
         step += 1

@@ -1,34 +1,58 @@
 """The model-based training loop: roll out, mix real and fake rows, learn, evaluate."""
 
+from __future__ import annotations
+
 import os
 import time
 from collections import deque
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from doof_ext.kit.embedded.buffer import ReplayBuffer
+from doof_ext.kit.embedded.logger import Logger
+
 
 class MBPolicyTrainer:
-    """Trains a policy on ``real_ratio`` real rows and else on rollouts of its dynamics."""
+    """Trains a policy on ``real_ratio`` real rows and else on rollouts of its dynamics.
+
+    Args:
+        policy: Learns, selects actions and rolls itself out in its ``dynamics``.
+        eval_env: The environment of evaluations, in the old gym protocol.
+        real_buffer: Recorded transitions.
+        fake_buffer: Receives the rollouts.
+        logger: Records the curves, and names the folders of weights.
+        rollout_setting: Steps between rollouts, start states of each, length.
+        epoch: Number of epochs.
+        step_per_epoch: Gradient steps of each.
+        batch_size: Rows per gradient step.
+        real_ratio: Fraction of real rows.
+        eval_episodes: Episodes of each evaluation.
+        lr_scheduler: Stepped after each epoch.
+        dynamics_update_freq: Steps between calls of the policy's ``update_dynamics``; 0 for none.
+    """
+
+    real_buffer: Any  # ReplayBuffers; a subclass may need others
+    fake_buffer: Any
 
     def __init__(
         self,
-        policy,
-        eval_env,
-        real_buffer,
-        fake_buffer,
-        logger,
-        rollout_setting,
-        epoch=1000,
-        step_per_epoch=1000,
-        batch_size=256,
-        real_ratio=0.05,
-        eval_episodes=10,
-        lr_scheduler=None,
-        dynamics_update_freq=0,
-    ):
-        """``rollout_setting`` is (steps between rollouts, start states of each, length)."""
+        policy: Any,
+        eval_env: Any,
+        real_buffer: ReplayBuffer,
+        fake_buffer: ReplayBuffer,
+        logger: Logger,
+        rollout_setting: tuple[int, int, int],
+        epoch: int = 1000,
+        step_per_epoch: int = 1000,
+        batch_size: int = 256,
+        real_ratio: float = 0.05,
+        eval_episodes: int = 10,
+        lr_scheduler: Any = None,
+        dynamics_update_freq: int = 0,
+    ) -> None:
         self.policy, self.eval_env, self.logger = policy, eval_env, logger
         self.real_buffer, self.fake_buffer = real_buffer, fake_buffer
         self._rollout_freq, self._rollout_batch_size, self._rollout_length = rollout_setting
@@ -38,9 +62,9 @@ class MBPolicyTrainer:
         self._eval_episodes = eval_episodes
         self.lr_scheduler = lr_scheduler
 
-    def train(self):
+    def train(self) -> dict[str, float]:
         """Runs all epochs; returns {"last_10_performance": mean normalised score × 100 of the last 10 epochs}."""
-        scores = deque(maxlen=10)
+        scores: deque[float] = deque(maxlen=10)
         real_size = int(self._batch_size * self._real_ratio)
         started, num_timesteps = time.time(), 0
         for epoch in range(1, self._epoch + 1):
@@ -65,16 +89,16 @@ class MBPolicyTrainer:
         self.policy.dynamics.save(self.logger.model_dir)
         return {"last_10_performance": float(np.mean(scores))}
 
-    def _refill_fake_buffer(self):
+    def _refill_fake_buffer(self) -> None:
         starts = self.real_buffer.sample(self._rollout_batch_size)["observations"].cpu().numpy()
         transitions, info = self.policy.rollout(starts, self._rollout_length)
         self.fake_buffer.add_batch(**transitions)
         self.logger.log(f"num rollout transitions: {info['num_transitions']}, reward mean: {info['reward_mean']:.4f}")
 
-    def _log_evaluation(self, num_timesteps):
+    def _log_evaluation(self, num_timesteps: int) -> float:
         returns, lengths = self._evaluate()
         score = 100 * self.eval_env.get_normalized_score(returns.mean())
-        # the score is affine in the return: a spread scales, the offset cancels
+        # the score is affine in the return: of a std, only the slope applies
         unit = self.eval_env.get_normalized_score(1.0) - self.eval_env.get_normalized_score(0.0)
         self.logger.logkv("eval/normalized_episode_reward", score)
         self.logger.logkv("eval/normalized_episode_reward_std", 100 * returns.std() * unit)
@@ -84,7 +108,7 @@ class MBPolicyTrainer:
         self.logger.dumpkvs(exclude=["dynamics_training_progress"])
         return score
 
-    def _evaluate(self):
+    def _evaluate(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns and lengths, arrays [eval_episodes], of episodes with the policy's mean action."""
         self.policy.eval()
         results = []

@@ -1,0 +1,45 @@
+"""Hooks of mkdocs.yml: ``results/`` is part of the site, and the API reference has a table of all settings."""
+
+import sys
+from pathlib import Path
+
+from mkdocs.structure.files import File, InclusionLevel
+
+ROOT = Path(__file__).parents[1]
+_SHOWN = {".md", ".png", ".svg"}
+
+
+def on_files(files, config):
+    """Adds the results, which are beside ``docs/``, to the site."""
+    for path in sorted((ROOT / "results").rglob("*")):
+        if path.suffix in _SHOWN and "tables" not in path.parts:
+            name = path.relative_to(ROOT).as_posix()
+            added = File(name, str(ROOT), config.site_dir, config.use_directory_urls)
+            added.inclusion = InclusionLevel.NOT_IN_NAV
+            files.append(added)
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Links to ``../results/`` as the site has them, and the table of settings."""
+    markdown = markdown.replace("](../results/", "](results/")
+    return markdown.replace("<!-- settings -->", settings_table()) if "<!-- settings -->" in markdown else markdown
+
+
+def settings_table() -> str:
+    """Every setting as Markdown: flag, default, what it is; a table per stage."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from doof_ext.config import Config
+        from doof_ext.config.settings import STAGES, flag, rules_by_name
+    finally:
+        sys.path.remove(str(ROOT))
+    lines = []
+    for stage, title in STAGES.items():
+        lines += [f"\n**{title[0].upper()}{title[1:]}**\n", "| flag | default | |", "|---|---|---|"]
+        for name, rules in rules_by_name().items():
+            if rules.stage == stage:
+                default = f"of the {rules.default_from}" if rules.default_from else f"`{getattr(Config, name)}`"
+                choices = f" ({', '.join(rules.choices)})" if rules.choices else ""
+                lines.append(f"| `{flag(name)}` | {default.replace('`None`', '')} | {rules.help}{choices} |")
+    return "\n".join(lines)
