@@ -239,8 +239,9 @@ class FastSAC(FastActorCritic):
 class MeanLosses:
     """Means of scalar tensors over an epoch, summed on the device and read once."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._sums, self._count = {}, 0
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._count = 0
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, and of how many steps."""

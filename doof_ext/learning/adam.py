@@ -29,7 +29,7 @@ def adam_step(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tenso
     beta1, beta2 = group["betas"]
     torch._fused_adam_(
         list(parameters),
-        [parameter.grad for parameter in parameters],
+        [parameter.grad for parameter in parameters if parameter.grad is not None],
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
         [],
