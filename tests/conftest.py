@@ -1,6 +1,7 @@
 """Tiny settings and data that every room's tests share: real environments, small networks."""
 
 import functools
+import importlib.util
 import itertools
 import json
 import os
@@ -26,6 +27,16 @@ from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 
 TASK = "hopper-random-v2"
+
+
+def needs(extra, *packages):
+    """Skips a test where an extra's packages are missing, and names the extra."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs doof_ext[{extra}] ({', '.join(missing)})")
+
+
+needs_adroit = needs("adroit", "gymnasium_robotics")
+needs_report = needs("report", "matplotlib", "jinja2", "rliable")
 ROOT = Path(__file__).parents[1]
 
 

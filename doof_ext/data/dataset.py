@@ -99,9 +99,6 @@ def read_dataset(path: _Path, spec: TaskSpec | None = None) -> Dataset:
         raise UserError(f"no dataset file at {path}; give the path of a D4RL HDF5 file")
     try:
         with h5py.File(path, "r") as file:
-            missing = [name for name in _REQUIRED if name not in file]
-            if missing:
-                raise UserError(f"{path}: no {', '.join(missing)}; a D4RL file has {', '.join(_REQUIRED)}")
             names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
             columns = {name: _read_column(path, name, file[name]) for name in names if name in file}
             metadata = _read_metadata(file)
@@ -160,6 +157,9 @@ def dataset_from_columns(
         metadata = _metadata_of(columns)
     names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
     columns = {name: columns[name] for name in names if name in columns}
+    missing = [name for name in _REQUIRED if name not in columns]
+    if missing:
+        raise UserError(f"{label}: no {', '.join(missing)}; a D4RL file has {', '.join(_REQUIRED)}")
     for name in ("rewards", *_FLAGS):
         if name in columns and np.ndim(columns[name]) == 2 and columns[name].shape[1] == 1:
             columns[name] = columns[name][:, 0]

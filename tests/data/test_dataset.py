@@ -186,3 +186,9 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
             check_writable(path)
     check_writable(tmp_path / "new" / "d.hdf5")
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_arrays_without_a_required_column_are_refused(dataset):
+    columns = {name: getattr(dataset, name) for name in ("observations", "actions", "terminals")}
+    with pytest.raises(UserError, match=r"package: no rewards; a D4RL file has observations"):
+        dataset_from_columns("package", columns)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import needs_adroit
 
 from doof_ext.data import episodes
 from doof_ext.data.behaviour import Behaviour, UniformBehaviour
@@ -95,6 +96,7 @@ def test_data_do_not_depend_on_how_many_processes_made_them():
     assert generate(spec, 160, seed=3, processes=2).sha256() == generate(spec, 160, seed=3, processes=1).sha256()
 
 
+@needs_adroit
 def test_uniform_actions_are_labelled_as_what_they_are():
     dataset = record_uniform(get_spec("pen-cloned-v1"), steps=150, seed=0, processes=1)
     assert dataset.metadata["recipe"] == "pen-cloned-v1 with uniform random actions"

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import needs_report
 
 from doof_ext.config import PRESETS
 from doof_ext.config.settings import flag, rules_by_name
@@ -103,6 +104,7 @@ def test_every_python_block_compiles(page):
             compile(fence["text"], page.name, "exec")
 
 
+@needs_report
 def test_what_is_marked_as_tested_runs(tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"}
     pages = set()

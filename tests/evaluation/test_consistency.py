@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import needs_adroit
 
 from doof_ext import kit
 from doof_ext.data.recipe import record_uniform
@@ -35,6 +36,7 @@ def test_one_wrong_row_is_enough(env, dataset):
     assert transition_error(env, wrong, sample=600) == np.inf
 
 
+@needs_adroit
 def test_without_states_nothing_is_claimed(env, dataset):
     assert transition_error(make_env(TaskSpec("own", "Pendulum-v1", "never")), dataset) is None
     pen = make_env("pen-human-v1")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import needs_adroit
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,6 +69,7 @@ def test_make_datasets_bad_input_is_one_line(tmp_path, argv, message):
     assert not list(tmp_path.iterdir())
 
 
+@needs_adroit
 def test_the_pen_runs_on_a_small_labelled_file_of_random_actions(tmp_path):
     made = _run(
         "make_dataset.py",

@@ -10,16 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, needs_report
 
 from doof_ext.errors import UserError
 from doof_ext.report.figures import all_figures
 from doof_ext.report.page import write_report
 from doof_ext.report.runs import find_runs
 
-for package in ("matplotlib", "jinja2", "rliable"):
-    pytest.importorskip(package, reason="needs doof_ext[report]")
-
+pytestmark = needs_report
 FIGURES = [
     "figure-1",
     "figure-2",

@@ -1,16 +1,14 @@
 """Tables against numbers worked out by hand, and against rliable itself."""
 
 import copy
-import importlib.util
 
 import numpy as np
 import pytest
+from conftest import needs_report
 
 from doof_ext.report.runs import find_runs
 from doof_ext.report.tables import Table, aggregate_table, distance_table, intervals, score_table
 from doof_ext.tasks import get_spec
-
-needs_rliable = pytest.mark.skipif(importlib.util.find_spec("rliable") is None, reason="needs doof_ext[report]")
 
 
 def _with(run, scores, gain, distance=None):
@@ -54,7 +52,7 @@ def test_distances_before_and_after(runs):
     assert distance_table([], "uniform", 2).missing == "no finished DOOF runs"
 
 
-@needs_rliable
+@needs_report
 def test_intervals_are_rliables_own():
     from rliable import library, metrics
 
@@ -69,14 +67,14 @@ def test_intervals_are_rliables_own():
     assert low < mean < high and iqm_low < iqm < iqm_high
 
 
-@needs_rliable
+@needs_report
 def test_intervals_resample_seeds_within_tasks():
     """Stratified: two tasks whose scores differ, but not over seeds, leave nothing to resample."""
     (mean, low, high), _ = intervals(np.tile([0.0, 100.0], (4, 1)), repetitions=200)
     assert mean == low == high == 50.0
 
 
-@needs_rliable
+@needs_report
 def test_averages_per_kind_of_dataset(runs):
     table = aggregate_table(runs)
     assert [row[:5] for row in table.rows] == [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import needs_adroit
 
 from doof_ext.tasks import make_env
 
@@ -78,6 +79,7 @@ def pen():
     return make_env("pen-human-v1"), np.load(FIXTURES / "transitions_pen.npz", allow_pickle=False)
 
 
+@needs_adroit
 def test_the_pen_reproduces_mujoco_21(pen):
     env, recorded = pen
     state = {name: recorded[name] for name in ("qpos", "qvel", "desired_orien")}
@@ -88,6 +90,7 @@ def test_the_pen_reproduces_mujoco_21(pen):
     assert (terminals != recorded["d"]).sum() == 1 and terminals.sum() == 26  # one of its dones is the time limit
 
 
+@needs_adroit
 def test_a_pen_episode_ends_when_it_is_dropped_or_after_100_steps(pen):
     env, _ = pen
     ends = []
@@ -104,6 +107,7 @@ def test_a_pen_episode_ends_when_it_is_dropped_or_after_100_steps(pen):
     assert len(ends) == 12 and set(ends) == {True, False}
 
 
+@needs_adroit
 def test_the_pens_state_can_be_set_from_what_is_observed(pen):
     env, recorded = pen
     restored = env.state_from_observation(recorded["obs2"][:200])
@@ -114,6 +118,7 @@ def test_the_pens_state_can_be_set_from_what_is_observed(pen):
     assert (restored["qvel"][:, :24] == 0).all()  # not observed
 
 
+@needs_adroit
 def test_a_pen_state_carries_its_target(pen):
     env, _ = pen
     env.reset()
@@ -124,6 +129,7 @@ def test_a_pen_state_carries_its_target(pen):
     assert reward == pytest.approx(stepped_reward)
 
 
+@needs_adroit
 def test_the_pens_score_is_d4rls(pen):
     env, _ = pen
     assert env.get_normalized_score(96.262799) == 0 and env.get_normalized_score(3076.8331017826877) == 1
