@@ -41,7 +41,7 @@ $(VENV)/ready: requirements.lock setup.py pyproject.toml
 legacy: $(LEGACY)/ready
 
 test-legacy: $(LEGACY)/ready
-	DOOF_KIT=offlinerlkit D4RL_SUPPRESS_IMPORT_ERROR=1 $(LEGACY)/bin/python -m pytest
+	DOOF_KIT=offlinerlkit D4RL_SUPPRESS_IMPORT_ERROR=1 $(LEGACY)/bin/python -m pytest -n $(WORKERS)
 
 # Debian 12: apt-get install libosmesa6-dev libgl1-mesa-dev libglew-dev patchelf. The last line compiles mujoco-py.
 $(LEGACY)/ready: requirements-legacy.txt setup.py pyproject.toml
