@@ -193,7 +193,7 @@ MODEL_PRODUCTS = network(BATCH, MODEL, MEMBERS) + backward(BATCH, MODEL, MEMBERS
 
 def bench_sac(kits, ours, args):
     """A step of the trainer: the batch, what is learned from it, the losses' means."""
-    batches, losses = Mixture([(ours.real, 12), (ours.real, BATCH - 12)]), MeanLosses()
+    batches, losses = Mixture([(ours.real, 12), (ours.real, BATCH - 12)]), MeanLosses(args.device)
 
     def train_kits():
         kits.policy.learn({"real": kits.real.sample(12), "fake": kits.real.sample(BATCH - 12)})

@@ -80,4 +80,4 @@ def _print(text: str, stream: TextIO) -> None:
 
 def _how_to_resume(error: RunStoppedError | Interrupted, flag: str) -> str:
     directory = error.run_directory
-    return f"; go on from its last checkpoint with {flag} {shlex.quote(directory)}" if directory else ""
+    return f"; resume from its last checkpoint with {flag} {shlex.quote(directory)}" if directory else ""

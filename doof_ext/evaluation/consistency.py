@@ -97,7 +97,7 @@ def physics_finding(env: Any, dataset: Dataset) -> str:
     if error > TOLERANCE:
         return (
             f"WARNING: the environment ({env.physics} physics) misses the data's own transitions by up to {error:.2g}: "
-            "D and D_on would come from two worlds; see --physics"
+            "D and D_on would follow different dynamics; see --physics"
         )
     return f"physics check: the environment reproduces the data's transitions within {error:.1g}"
 

@@ -108,22 +108,14 @@ class Artifacts:
         Raises:
             RunStoppedError: It cannot be written.
         """
-        if stage == "pretrain":
-            self._export_pretraining()
-            save_tensors(self.files.pretrained_policy, result.policy.state_dict())
-            save_tensors(self.files.pretrained_dynamics, result.dynamics.model.state_dict())
-            save_dynamics(self.files.models, result.dynamics)
-        elif stage == "explore":
-            save_tensors(self.files.exploration_policy, result.policy.state_dict())
-        elif stage == "collect":
-            try:
-                write_dataset(self.files.online_buffer, result.data)
-            except UserError as error:  # a full disk, which ends this run but not for ever
-                raise RunStoppedError(str(error)) from error
-        elif stage == "finetune_dynamics":
-            save_dynamics(self.files.models, result.dynamics)
-        elif stage == "finetune_policy":
-            save_tensors(self.files.policy, result.policy.state_dict())
+        writers: dict[str, Callable[[Any], None]] = {
+            "pretrain": self._save_pretraining,
+            "explore": lambda result: save_tensors(self.files.exploration_policy, result.policy.state_dict()),
+            "collect": self._save_online_data,
+            "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
+            "finetune_policy": lambda result: save_tensors(self.files.policy, result.policy.state_dict()),
+        }
+        writers[stage](result)
 
     def open_journal(self, round: int) -> OnlineJournal:
         """The journal of a round's online steps, with those that it has already."""
@@ -146,6 +138,18 @@ class Artifacts:
         if os.path.exists(self.files.online_buffer):
             uploads["online-buffer"] = ("dataset", [self.files.online_buffer])
         return uploads
+
+    def _save_pretraining(self, result: Any) -> None:
+        self._export_pretraining()
+        save_tensors(self.files.pretrained_policy, result.policy.state_dict())
+        save_tensors(self.files.pretrained_dynamics, result.dynamics.model.state_dict())
+        save_dynamics(self.files.models, result.dynamics)
+
+    def _save_online_data(self, result: Any) -> None:
+        try:
+            write_dataset(self.files.online_buffer, result.data)
+        except UserError as error:  # a full disk, which ends this run but not for ever
+            raise RunStoppedError(str(error)) from error
 
     def _export_pretraining(self) -> None:
         store = CheckpointStore(self.files.pretraining)

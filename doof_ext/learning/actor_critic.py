@@ -237,9 +237,14 @@ class FastSAC(FastActorCritic):
 
 
 class MeanLosses:
-    """Means of scalar tensors over an epoch, summed on the device and read once."""
+    """Means of scalar tensors over an epoch, summed on the device and read once.
 
-    def __init__(self) -> None:
+    Args:
+        device: The tensors'; a checkpoint's sums are restored to it.
+    """
+
+    def __init__(self, device: str | torch.device = "cpu") -> None:
+        self._device = device
         self._sums: dict[str, Any] = {}
         self._count = 0
 
@@ -249,7 +254,8 @@ class MeanLosses:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
-        self._sums, self._count = {name: total.clone() for name, total in state["sums"].items()}, state["count"]
+        self._sums = {name: total.to(self._device, copy=True) for name, total in state["sums"].items()}
+        self._count = state["count"]
 
     def add(self, losses: Mapping[str, torch.Tensor]) -> None:
         """Adds one step's dict of scalars, of the same names at each step."""

@@ -21,15 +21,21 @@ def adam_step(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tenso
         optimizer: A fused Adam without AMSGrad.
         parameters: Some of its parameters, with their gradients in ``grad``, which stay as they are.
         weight_decay: Times the parameter, added to the gradient.
+
+    Raises:
+        ValueError: A parameter has no gradient; nothing is stepped.
     """
     (group,) = optimizer.param_groups
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if len(gradients) != len(parameters):
+        raise ValueError(f"{len(parameters) - len(gradients)} of {len(parameters)} parameters have no gradient")
     states = [optimizer.state[parameter] or _initial_state(optimizer, parameter) for parameter in parameters]
     steps = [state["step"] for state in states]
     torch._foreach_add_(steps, 1)
     beta1, beta2 = group["betas"]
     torch._fused_adam_(
         list(parameters),
-        [parameter.grad for parameter in parameters if parameter.grad is not None],
+        gradients,
         [state["exp_avg"] for state in states],
         [state["exp_avg_sq"] for state in states],
         [],
@@ -45,7 +51,8 @@ def adam_step(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tenso
 
 
 def _initial_state(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, Any]:
-    optimizer._opt_called = True  # type: ignore[attr-defined] # a learning-rate schedule warns where its first step comes before the optimiser's
+    # a learning-rate schedule warns where its first step comes before the optimiser's
+    optimizer._opt_called = True  # type: ignore[attr-defined]
     state = optimizer.state[parameter]
     state["step"] = torch.zeros((), device=parameter.device)
     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)

@@ -30,10 +30,8 @@ def _dimensions(spec: TaskSpec) -> tuple[int, int]:
 
 def build_dynamics(config: Config, spec: TaskSpec) -> DOOFDynamics:
     """An untrained ensemble with the task's termination rule."""
-    assert spec.obs_dim and spec.action_dim  # an environment has completed the spec
     model = kit.EnsembleDynamicsModel(
-        spec.obs_dim,
-        spec.action_dim,
+        *_dimensions(spec),
         config.dynamics_hidden_dims,
         num_ensemble=config.n_ensemble,
         num_elites=config.n_elites,

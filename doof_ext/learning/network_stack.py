@@ -18,8 +18,8 @@ _threshold_backward = torch.ops.aten.threshold_backward
 class NetworkStack:
     """C perceptrons of one shape with ReLU between their layers, as one batched network on flat parameters.
 
-    The modules' parameters become views of one tensor, so that ``state_dict()`` and all else of the kit go on as
-    before while a layer of all C networks is one batched product. ``gradient`` has the gradient of every parameter
+    The modules' parameters become views of one tensor, so that ``state_dict()`` and all else of the kit work as
+    ever while a layer of all C networks is one batched product. ``gradient`` has the gradient of every parameter
     after :meth:`backward`, in the same order.
 
     A weight lies [inputs, outputs] in it where the inputs are fewer, else [outputs, inputs]: the libraries' products

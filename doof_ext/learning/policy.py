@@ -28,9 +28,12 @@ class ModelBasedPolicy:
         dynamics: The model that it learns in.
         args: The kit policy's own.
         uncertainty_coef: The signed weight of u, −λ_off or +λ_on.
-        action_low: The action space's lower bounds [A]; -1, the kit's, by default.
-        action_high: Its upper bounds [A]; 1 by default.
+        action_low: The action space's lower bounds [A]; with ``action_high``, or else -1, the kit's.
+        action_high: Its upper bounds [A]; likewise, or else 1.
         kwargs: The kit policy's own.
+
+    Raises:
+        ValueError: One bound without the other.
     """
 
     if TYPE_CHECKING:  # what the kit's policies and the fast steps have
@@ -66,6 +69,8 @@ class ModelBasedPolicy:
         action_high: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
+        if (action_low is None) != (action_high is None):
+            raise ValueError("action_low and action_high go together")
         super().__init__(dynamics, *args, **kwargs)  # type: ignore[call-arg]  # the kit policy's
         self.uncertainty_coef = uncertainty_coef
         self._bounds: tuple[torch.Tensor, torch.Tensor] | None = None

@@ -96,7 +96,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
     def train(self) -> dict[str, float]:
         """Runs all epochs; returns {"last_10_performance"}. ``evaluation`` holds the last epoch's."""
         rollout_freq, _, rollout_length = self.rollout_setting
-        losses = MeanLosses()
+        losses = MeanLosses(self.policy.dynamics.device)
         progress = Counters(epoch=0, step=0, scores=[], rollout_info={}, evaluation={})
         complete = self.state.restore("policy", self._components(losses, progress))
         if progress.evaluation:

@@ -1,4 +1,4 @@
-"""Whether data and environment are told apart when they are of two worlds."""
+"""Whether data and an environment of different dynamics are told apart."""
 
 import dataclasses
 
@@ -25,7 +25,7 @@ def test_data_of_this_world_are_reproduced(env, dataset):
 
 def test_another_world_is_warned_of(dataset):
     (finding,) = check_consistency(make_env("hopper-random-v2", physics="gymnasium"), RULE, dataset)
-    assert finding.startswith("WARNING") and "two worlds" in finding
+    assert finding.startswith("WARNING") and "different dynamics" in finding
 
 
 def test_one_wrong_row_is_enough(env, dataset):

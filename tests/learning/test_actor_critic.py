@@ -101,3 +101,12 @@ def test_mean_losses_are_means_and_stop_at_nan():
     losses.add({"loss/actor": torch.tensor(float("nan"))})
     with pytest.raises(DivergenceError, match=r"loss/actor is nan in epoch 2"):
         losses.read("epoch 2")
+
+
+def test_restored_sums_are_the_means_own_and_not_the_checkpoints():
+    losses, restored = MeanLosses(), MeanLosses("cpu")
+    losses.add({"loss": torch.tensor(1.0)})
+    saved = losses.state_dict()
+    restored.load_state_dict(saved)
+    restored.add({"loss": torch.tensor(4.0)})
+    assert restored.read("now") == {"loss": 2.5} and float(saved["sums"]["loss"]) == 1.0

@@ -50,3 +50,12 @@ def test_a_schedule_continues_without_a_warning():
         adam_step(optimizer, [flat])
     # Adam's steps along a constant gradient are as long as the learning rate: 0.01, then half of it
     torch.testing.assert_close(flat, torch.full((4,), 1 - 0.015))
+
+
+def test_a_missing_gradient_is_an_error_and_nothing_is_stepped():
+    optimizer = _optimizer([torch.ones(2), torch.ones(2)])
+    first, second = optimizer.param_groups[0]["params"]
+    second.grad = torch.ones(2)
+    with torch.no_grad(), pytest.raises(ValueError, match="no gradient"):
+        adam_step(optimizer, [first, second])
+    assert torch.equal(first, torch.ones(2)) and torch.equal(second, torch.ones(2))

@@ -1,5 +1,7 @@
 """Rollouts: the sign of λ·u, who leaves, and agreement with the kit's rollout."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +86,10 @@ def test_learning_accepts_the_kits_real_and_fake_batches(parts, spec, offline):
     torch.manual_seed(0)
     mixed = other.learn({name: torch.cat([real[name], fake[name]]) for name in real})
     assert {k: float(v) for k, v in split.items()} == {k: float(v) for k, v in mixed.items()}
+
+
+@pytest.mark.parametrize("bound", ["action_low", "action_high"])
+def test_one_bound_of_the_actions_alone_is_refused(tiny, spec, dynamics, bound):
+    bounds = {"action_low": None, "action_high": None, bound: (0.5, 0.5, 0.5)}
+    with pytest.raises(ValueError, match="action_low and action_high"):
+        build_policy(tiny(), dataclasses.replace(spec, **bounds), dynamics, uncertainty_coef=-1.0)
