@@ -37,7 +37,14 @@ def needs(extra, *packages):
 
 needs_adroit = needs("adroit", "gymnasium_robotics")
 needs_report = needs("report", "matplotlib", "jinja2", "rliable")
+on_a_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=on_a_gpu)])
+def device(request):
+    """Each device that networks and buffers can live on."""
+    return request.param
 
 
 @pytest.fixture(autouse=True)

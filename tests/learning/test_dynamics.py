@@ -11,16 +11,16 @@ from doof_ext.learning.dynamics import DOOFDynamics
 MODES = ["aleatoric", "pairwise-diff", "ensemble-std"]
 
 
-def _model(seed=0):
+def _model(seed=0, device="cpu"):
     torch.manual_seed(seed)
     decays = [1e-3, 2e-3, 3e-3]
-    model = kit.EnsembleDynamicsModel(11, 3, [16, 16], num_ensemble=4, num_elites=3, weight_decays=decays, device="cpu")
+    model = kit.EnsembleDynamicsModel(11, 3, [16, 16], 4, 3, weight_decays=decays, device=device)
     model.set_elites([3, 0, 2])
     return model
 
 
-def _make(dynamics_class, mode="aleatoric", penalty_coef=0.7, seed=0):
-    model = _model(seed)
+def _make(dynamics_class, mode="aleatoric", penalty_coef=0.7, seed=0, device="cpu"):
+    model = _model(seed, device)
     scaler = kit.StandardScaler(np.full((1, 14), 0.3, np.float32), np.full((1, 14), 1.7, np.float32))
     rule = kit.get_termination_fn("hopper-medium-v2")
     optim = torch.optim.Adam(model.parameters(), lr=1e-3, fused=dynamics_class is DOOFDynamics)
@@ -98,13 +98,13 @@ def test_sampled_members_are_elites_and_noise_is_standard():
     assert float(sample.var()) == pytest.approx(float(expected), rel=0.05)
 
 
-def test_a_training_step_follows_the_kit():
+def test_a_training_step_follows_the_kit(device):
     """The same loss and the same weights after one step of each (eq. 1, decay and variance bounds)."""
-    ours, plain = _make(DOOFDynamics), _make(kit.EnsembleDynamics)
+    ours, plain = (_make(dynamics_class, device=device) for dynamics_class in (DOOFDynamics, kit.EnsembleDynamics))
     rng = np.random.default_rng(3)
     inputs, targets = (rng.normal(size=(4, 32, width)).astype(np.float32) for width in (14, 12))
     expected = plain.learn(inputs, targets, 32, 0.01)
-    loss = ours.training_step(torch.as_tensor(inputs), torch.as_tensor(targets), 0.01)
+    loss = ours.training_step(*(torch.as_tensor(array, device=device) for array in (inputs, targets)), 0.01)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     for (name, value), other in zip(ours.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5, msg=name)
