@@ -50,6 +50,8 @@ def main():
             ref_max_score=-150.0,  # and held upright: score 100
             rollout_length=5,
             penalty_coef=1.0,
+            observation_names=("cos(angle)", "sin(angle)", "angular velocity [rad/s]"),
+            action_names=("torque [N m]",),
         )
     )
     path = os.path.join(args.logdir, "my-pendulum.hdf5")

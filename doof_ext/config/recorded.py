@@ -33,16 +33,17 @@ def recorded_settings(directory: str) -> dict[str, Any]:
         raise UserError(f"{path} holds no settings, or those of another version of doof_ext")
     recorded = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
     for name, value in recorded.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise UserError(f"{path} is damaged: {name} is {value!r}")
     return defaults | recorded  # a setting that is newer than the run has its default
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value that was read from JSON, its lists as tuples, is of an annotated type."""
     if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
+        return isinstance(value, tuple) and all(fits(item, typing.get_args(hint)[0]) for item in value)
     if typing.get_args(hint):  # a union
-        return any(_fits(value, part) for part in typing.get_args(hint))
+        return any(fits(value, part) for part in typing.get_args(hint))
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return type(value) is hint

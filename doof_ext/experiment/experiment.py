@@ -121,13 +121,14 @@ class Experiment:
         return exported
 
     def start(self, env: Any, findings: Sequence[str]) -> None:
-        """Logs what the run is on, or where it resumes.
+        """Records the task, and logs what the run is on, or where it resumes.
 
         Args:
             env: The environment.
             findings: Lines on whether data and environment are consistent.
         """
         log, loaded = self.logger.log, self.loaded
+        self.artifacts.save_task(env.spec)
         for notice in self._notices:
             log(notice)
         if self._wandb is not None:

@@ -110,6 +110,12 @@ def complete(spec: TaskSpec, observation_space: Any, action_space: Any) -> TaskS
         raise UserError(
             f"{spec.name}: actions are {action_space}; DOOF needs finite bounds, see gymnasium.wrappers.RescaleAction"
         )
+    for name, names, space in (
+        ("observation_names", spec.observation_names, observation_space),
+        ("action_names", spec.action_names, action_space),
+    ):
+        if names is not None and len(names) != space.shape[0]:
+            raise UserError(f"{spec.name}: {name} has {len(names)} names for {space.shape[0]} dimensions")
     return dataclasses.replace(
         spec,
         obs_dim=observation_space.shape[0],

@@ -45,6 +45,8 @@ class TaskSpec:
     action_dim: int | None = None
     action_low: tuple[float, ...] | None = None  # bounds of an action, each dimension's; -1 and 1 where None
     action_high: tuple[float, ...] | None = None
+    observation_names: tuple[str, ...] | None = None  # what each dimension is, with its unit: "joint angle [rad]"
+    action_names: tuple[str, ...] | None = None
     actor_lr: float = 1e-4  # Table 4
     critic_lr: float = 3e-4  # Table 4
     dynamics_lr: float = 1e-3  # Table 4

@@ -112,7 +112,7 @@ def test_what_is_marked_as_tested_runs(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{page.name}: {text}\n{done.stderr}"
         pages.add(page.name)
-    assert {"README.md", "data.md", "own-task.md", "report.md", "uncertainty.md"} <= pages
+    assert {"README.md", "data.md", "deploy.md", "own-task.md", "report.md", "uncertainty.md"} <= pages
     assert list(tmp_path.glob("log/*/*/*/result/summary.json")) and (tmp_path / "report" / "report.html").is_file()
 
 

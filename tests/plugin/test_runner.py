@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from doof_ext import kit
+from doof_ext.deploy import POLICIES
+from doof_ext.deploy.run_policy import load_policy
 from doof_ext.errors import UserError
 from doof_ext.plugin.runner import doof_settings, read_runner, runner_settings, split_arguments
 from doof_ext.tasks.d4rl_package import is_installed
@@ -133,7 +135,8 @@ def test_a_runner_of_the_kits_shape_becomes_a_doof_run(tmp_path, runner):
         assert summary["physics"] == "d4rl"
         assert "hopper-random-v2 is doof_ext's own environment and data" in done.stdout
     assert "not D4RL's data" in done.stdout and "gain" in done.stdout
-    assert list((tmp_path / "log").glob("*/doof*/seed_1*/model/policy.pth"))
+    (directory,) = (tmp_path / "log").glob("*/doof*/seed_1*")
+    assert [load_policy(directory, which).act([0.0] * 11).shape for which in POLICIES] == [(3,)] * 3
 
 
 @pytest.mark.parametrize("after", ["1 pretrain dynamics 1/", "1 pretrain policy 1/", "4 finetune dynamics 1/"])

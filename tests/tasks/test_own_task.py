@@ -85,6 +85,12 @@ def test_the_environment_completes_the_spec_with_a_time_limit(shifted):
     assert env.get_normalized_score(250.0) == 2.5  # shown times 100: the return itself
 
 
+@pytest.mark.parametrize("names", [{"observation_names": ("place",)}, {"action_names": ("one", "two", "three")}])
+def test_names_are_as_many_as_dimensions(shifted, names):
+    with pytest.raises(UserError, match="names for 2 dimensions"):
+        make_env(dataclasses.replace(shifted, **names))
+
+
 def test_the_policy_acts_in_the_environments_units(tiny, shifted):
     spec = make_env(shifted).spec
     config = tiny()
