@@ -14,6 +14,7 @@ from doof_ext.config import Config
 from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import check_consistency
 from doof_ext.evaluation.measurements import draw_pairs, measure
+from doof_ext.experiment.controls import gains_over_controls
 from doof_ext.experiment.experiment import Experiment, finished_summary
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.experiment.summary import build_summary
@@ -81,7 +82,8 @@ def finetune_and_summarise(
         reason = record_video(env, finetuning.policy, experiment.files.video)
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
-    summary = build_summary(config, env, loaded, stages, finetuning.evaluations, pairs, before, after)
+    summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
+    summary["gain_over"] = gains_over_controls(config, summary, experiment.directory)
     experiment.finish(summary, before, after)
     return summary
 

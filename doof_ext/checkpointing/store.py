@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from doof_ext import __version__
 from doof_ext.errors import RunStoppedError, UserError
 
-_FORMAT = 2
+_FORMAT = 3
 _KEPT = 2
 _NAME = re.compile(r"state-(\d{6,})")
 

@@ -153,8 +153,10 @@ class Experiment:
         logger = self.logger
         self.artifacts.save_distances(before, after)
         for name, score in summary["scores"].items():
-            logger.logkv(f"final/score/{name}", score["mean"])
+            logger.logkv(f"final/score/{name}", score["last_10"])
         logger.logkv("final/gain", summary["gain"])
+        for kind, gain in summary["gain_over"].items():
+            logger.logkv(f"final/gain_over/{kind}", gain)
         for kind, both in summary["distance"].items():
             for when in ("before", "after"):
                 if both[when]["mean"] is not None:

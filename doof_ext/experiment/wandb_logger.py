@@ -159,8 +159,9 @@ class WandbLogger:
         """
         import wandb
 
-        rows = [[name, score["mean"], score["std"], score["episodes"]] for name, score in summary["scores"].items()]
-        table = wandb.Table(columns=["policy", "score", "std", "episodes"], data=rows)
+        columns = ("last_10", "mean", "std", "best", "length")
+        rows = [[name, *(score[column] for column in columns)] for name, score in summary["scores"].items()]
+        table = wandb.Table(columns=["policy", "score", "last", "std", "best", "length"], data=rows)
         histograms = {
             f"distance/{kind}/{when}": wandb.Histogram(np_histogram=np.histogram(column, bins=40))
             for kind, both in distances.items()
@@ -168,7 +169,7 @@ class WandbLogger:
             if len(column)
         }
         self._run.log({"final/scores": table, **histograms}, step=self.rows, commit=True)
-        shown = ("dataset", "physics", "scores", "gain", "distance")
+        shown = ("dataset", "physics", "scores", "gain", "gain_over", "distance")
         self._run.summary.update({name: summary[name] for name in shown})
         for name, (kind, paths) in files.items():
             artifact = wandb.Artifact(f"{name}-{self._run.id}", type=kind, metadata=summary["dataset"])

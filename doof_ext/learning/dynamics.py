@@ -224,18 +224,21 @@ class DOOFDynamics(kit.EnsembleDynamics):
 
         Args:
             offline_data: D, arrays by the kit's names.
-            online_data: D_on, likewise.
+            online_data: D_on, likewise. Where it is ``offline_data`` itself, D stands in its place: batches, the rows
+                that decide on stopping, and what an estimator of u learns from are all of D, which is held once.
             steps_per_epoch: Gradient steps between validations.
             online_ratio: Fraction of each batch from D_on.
         """
         members = self.model.num_ensemble
-        online_rows = int(batch_size * online_ratio)
-        sources, holdouts = [], []
-        for data, count in ((offline_data, batch_size - online_rows), (online_data, online_rows)):
+        datasets = [offline_data] if online_data is offline_data else [offline_data, online_data]
+        tables, holdouts = [], []
+        for data in datasets:
             table = self.training_table(data)
             held_out, kept = self.split_rows(len(table), holdout_ratio)
             holdouts.append(self.training_pairs(table[held_out]))
-            sources.append((table, kept, count))
+            tables.append((table, kept))
+        online_rows = int(batch_size * online_ratio)
+        sources = [(*tables[0], batch_size - online_rows), (*tables[-1], online_rows)]
 
         def epoch_batches(first: int) -> Iterator[Pairs]:
             for _ in range(first, steps_per_epoch):
@@ -246,7 +249,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
                 yield self.training_pairs(torch.cat(drawn, dim=1))
 
         trainer = DynamicsTrainer(self, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state)
-        return trainer.fit(epoch_batches, holdouts, [offline_data, online_data])
+        return trainer.fit(epoch_batches, holdouts, datasets)
 
     def training_step(self, inputs: torch.Tensor, targets: torch.Tensor, logvar_loss_coef: float) -> torch.Tensor:
         """One optimiser step on inputs, targets [E, B, ·]; returns the loss (see dynamics_trainer.training_step)."""

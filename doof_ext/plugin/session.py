@@ -14,7 +14,6 @@ from doof_ext.data import LoadedDataset
 from doof_ext.data.dataset import dataset_from_columns
 from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import check_consistency
-from doof_ext.evaluation.returns import Evaluation
 from doof_ext.experiment.experiment import Experiment
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.kit import get_termination_fn, qlearning_dataset
@@ -188,9 +187,8 @@ class Session:
                 result = pretrain()
                 pairs = draw_fake_pairs(trainer.fake_buffer, config.distance_samples, ctx.state)
                 record.update(gradient_steps=gradient_steps, dynamics_steps=self._dynamics_steps)
-        policy, evaluation = trainer.policy, trainer.evaluation
-        assert isinstance(evaluation, Evaluation)
-        pretraining = Pretraining(policy, policy.dynamics, pairs, evaluation, gradient_steps, self._dynamics_steps)
+        policy, scores = trainer.policy, trainer.scores
+        pretraining = Pretraining(policy, policy.dynamics, pairs, scores, gradient_steps, self._dynamics_steps)
         ctx.on_result("pretrain", pretraining)
         self.summary = pipeline.finetune_and_summarise(ctx, experiment, pretraining, trainer.real_buffer)
         return result

@@ -33,9 +33,9 @@ def _interrupt_at(monkeypatch, number):
     return lambda: count
 
 
-@pytest.fixture(params=[("mopo", "aleatoric"), ("mobile", "count")], ids="-".join)
+@pytest.fixture(params=[("mopo", "aleatoric", None), ("mobile", "count", None), ("mopo", "count", "no-online-data")])
 def kind(request):
-    return dict(zip(("algo", "uncertainty"), request.param, strict=True))
+    return dict(zip(("algo", "uncertainty", "control"), request.param, strict=True))
 
 
 def test_runs_of_one_seed_are_the_same_also_when_interrupted(settings, kind, device, monkeypatch):

@@ -32,6 +32,9 @@ def test_the_paper_preset_is_the_papers():
         finetune_online_ratio=0.0,
         start_ratio=0.5,
         finetune_dynamics_online_ratio=0.5,
+        finetune_dynamics_epochs=None,
+        final_episodes=100,
+        control=None,
         uncertainty_buffer_size=10_000,
         n_ensemble=7,
         n_elites=5,
@@ -53,7 +56,7 @@ def test_the_paper_preset_is_the_papers():
 def test_lite_is_the_contracts():
     config = _parse("--preset", "lite")
     budgets = (config.dynamics_epochs, config.epoch, config.explore_epochs, config.online_steps, config.finetune_epochs)
-    assert budgets == (20, 100, 10, 10_000, 60)
+    assert budgets == (20, 100, 10, 10_000, 60) and config.final_episodes == 100
 
 
 def test_presets_change_budgets_only():
@@ -65,6 +68,8 @@ def test_presets_change_budgets_only():
         "online_steps",
         "finetune_epochs",
         "finetune_dynamics_steps",
+        "finetune_dynamics_epochs",
+        "final_episodes",
         "rollout_batch_size",
         "rollout_freq",
         "step_per_epoch",
@@ -115,6 +120,9 @@ def test_each_task_brings_its_own_settings():
         (["--seed", "99999999999999999999"], r"below 2\*\*32"),
         (["--logdir", ""], "--logdir is empty"),
         (["--rounds", "-3"], "--rounds"),
+        (["--control", "nothing"], "choose from '?no-online-data'?, '?extra-training"),
+        (["--final-episodes", "-1"], "--final-episodes is -1; it must be at least 0"),
+        (["--finetune-dynamics-epochs", "0"], "--finetune-dynamics-epochs is 0; it must be at least 1"),
         (["--exploration-ratio", "-0.5"], "--exploration-ratio is -0.5; it must be at least 0"),
         (["--exploration-ratio", "nan"], "finite"),
         (["--actor-lr", "0"], "--actor-lr is 0.0; it must be above 0"),

@@ -137,13 +137,16 @@ def test_every_page_is_in_the_navigation():
         ("online steps", "online_steps"),
         ("epochs of stage 5", "finetune_epochs"),
         ("gradient steps of an epoch", "step_per_epoch"),
-        ("gradient steps between validations in stage 4", "finetune_dynamics_steps"),
+        ("epochs of stage 4, exactly", "finetune_dynamics_epochs"),
+        ("gradient steps of an epoch of stage 4", "finetune_dynamics_steps"),
         ("start states per rollout", "rollout_batch_size"),
         ("episodes per evaluation", "eval_episodes"),
+        ("episodes of each policy once more at the end", "final_episodes"),
     ],
 )
 def test_the_presets_in_the_docs_are_the_codes(row, setting):
     defaults = {"dataset_steps": "D4RL's", "dynamics_epochs": "no cap", "step_per_epoch": 1000, "eval_episodes": 10}
+    defaults["finetune_dynamics_epochs"] = "as its rule decides"
     values = [preset.get(setting, defaults.get(setting)) for preset in PRESETS.values()]
     cells = " | ".join(value if isinstance(value, str) else f"{value:,}".replace(",", " ") for value in values)
     assert f"| {row} | {cells} |" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import torch
 from doof_ext import kit
 from doof_ext.errors import DivergenceError
 from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.dynamics_trainer import DynamicsTrainer
 
 MODES = ["aleatoric", "pairwise-diff", "ensemble-std"]
 
@@ -205,6 +206,29 @@ def test_finetuning_batches_are_half_online_and_never_held_out(logger, monkeypat
         assert ((rewards < 2000).sum(1) == 128).all() and ((rewards >= 2000).sum(1) == 128).all()
         assert not set(rewards.flatten().tolist()) & held_out
     assert not torch.equal(seen[0][0], seen[0][1]), "members draw their own rows"
+
+
+def test_d_in_the_place_of_d_on_is_all_that_a_finetuning_sees(logger, monkeypatch):
+    """The control without online data: batches of the same size, and the held-out rows of D alone decide."""
+    dynamics = _make(DOOFDynamics)
+    data = _toy_data(100, 1.0)
+    data["rewards"] = np.arange(100, dtype=np.float32)[:, None]
+    seen, judged, fitted = [], [], []
+    monkeypatch.setattr(dynamics, "training_step", lambda x, y, c: seen.append(y[..., -1]) or torch.zeros(()))
+    monkeypatch.setattr(dynamics, "fit_estimator", lambda *datasets: fitted.append(datasets))
+    holdout_losses = DynamicsTrainer._holdout_losses
+
+    def spy(self, holdouts):
+        judged.append([rewards for _, y in holdouts for rewards in y[..., -1].tolist()])
+        return holdout_losses(self, holdouts)
+
+    monkeypatch.setattr(DynamicsTrainer, "_holdout_losses", spy)
+    assert dynamics.finetune(data, data, logger, max_epochs=2, steps_per_epoch=40) == 80
+    held_out, kept = (set(rows.tolist()) for rows in dynamics.split_rows(100, 0.2))
+    assert len(seen) == 80 and all(rewards.shape == (4, 256) for rewards in seen)
+    assert set(torch.cat(seen, 1).flatten().int().tolist()) == kept
+    assert len(judged) == 3 and all(set(rows) == held_out and len(rows) == len(held_out) for rows in judged)
+    assert fitted == [(data,)]  # a count of D is not doubled
 
 
 def test_each_pretraining_epoch_covers_a_bootstrap_of_kept_rows(logger, monkeypatch):
