@@ -40,7 +40,7 @@ def closing_table(summary: Mapping[str, Any]) -> str:
 def _legend(score: Mapping[str, Any]) -> str:
     """What the columns of the scores are."""
     if score["best"] is None:
-        return f"score: of the last evaluation alone, of {score['episodes']} episodes, as version 0.1 had it"
+        return f"score: of the last evaluation alone, of {score['episodes']} episodes, as earlier versions had it"
     final = f"; final: {score['final']['episodes']} episodes at the end" if score["final"] else ""
     last = f"last, std, length: of the last one, {score['episodes']} episodes"
     return f"score: mean of the last ten evaluations of the stage; {last}; best: of all{final}"

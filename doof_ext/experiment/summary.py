@@ -121,7 +121,7 @@ _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
 def read_summary(path: str) -> dict[str, Any]:
     """A run's summary, with all that is read of it there; raises UserError, one line, for a damaged one.
 
-    Of version 0.1, whose score was that of the last evaluation alone, that is ``last_10``; what it lacks is None.
+    Of earlier versions, whose score was that of the last evaluation alone, that is ``last_10``; what they lack is None.
     """
     summary = read_json(path)
     for name, kind in _SCHEMA.items():
@@ -150,7 +150,7 @@ def read_summary(path: str) -> dict[str, Any]:
 
 
 def _complete_score(score: Any) -> bool:
-    """Whether a policy's score is whole; completes one of version 0.1."""
+    """Whether a policy's score is whole; completes one of an earlier version."""
     if not isinstance(score, dict):
         return False
     score.setdefault("last_10", score.get("mean"))

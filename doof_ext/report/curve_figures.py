@@ -25,8 +25,8 @@ from doof_ext.report.runs import CONTROL, Run, gains_over, grouped
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
-"""By task, by arm: steps [T] and scores [seeds, T] of stage 5."""
+_Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray, float]]]
+"""By task, by arm: steps [T] and scores [seeds, T] of stage 5, and the mean over seeds of its score at the end."""
 
 
 def exploration_change(runs: Sequence[Run]) -> Drawing:
@@ -71,7 +71,9 @@ def _curves(runs: Sequence[Run]) -> _Curves:
             length = min(map(len, seeds))
             steps = np.array([step for _, step, _ in seeds[0][:length]])
             scores = np.array([[score for *_, score in points[:length]] for points in seeds])
-            curves.setdefault(task, {})[arm] = steps, scores
+            last_rounds = [[score for round, _, score in points if round == points[-1][0]] for points in seeds]
+            end = float(np.mean(list(map(mean_of_last_10, last_rounds))))
+            curves.setdefault(task, {})[arm] = steps, scores, end
     return curves
 
 
@@ -103,12 +105,11 @@ def finetuning_curves(runs: Sequence[Run]) -> Drawing:
         )
         if not there
     ]
-
     gains = _gains_over_controls(single)
 
     def draw(figure: Figure) -> None:
         for axis, (task, arms) in zip(panels(figure, len(curves), columns=2), curves.items(), strict=True):
-            for arm, (steps, scores) in arms.items():
+            for arm, (steps, scores, _) in arms.items():
                 mean, spread, colour = scores.mean(0), scores.std(0), arm_colour(arm, list(arms))
                 seeds = f"{arm} ({len(scores)} seed{'s' * (len(scores) > 1)})"
                 label = "\n".join([seeds, *gains.get(task, {}).get(arm, [])])
@@ -150,9 +151,9 @@ def _ends(curves: _Curves, gains: dict[str, dict[str, list[str]]]) -> str:
     ends = []
     for task, arms in curves.items():
         of_arms = []
-        for arm, (_, scores) in arms.items():
+        for arm, (_, _, end) in arms.items():
             over = "".join(f", {line}" for line in gains.get(task, {}).get(arm, []))
-            of_arms.append(f"{arm} {np.mean([mean_of_last_10(seed) for seed in scores]):.1f}{over}")
+            of_arms.append(f"{arm} {end:.1f}{over}")
         ends.append(f"{task}: {'; '.join(of_arms)}")
     return f"Scores at the end: {'. '.join(ends)}."
 
@@ -173,7 +174,7 @@ def rounds_curve(runs: Sequence[Run]) -> Drawing:
 
     def draw(figure: Figure) -> None:
         for axis, (task, arms) in zip(panels(figure, len(curves), columns=2), curves.items(), strict=True):
-            for arm, (steps, scores) in arms.items():
+            for arm, (steps, scores, _) in arms.items():
                 colour, line = arm_colour(arm, list(arms)), arm_line(arm, list(arms))
                 axis.plot(steps / 1000, scores.mean(0), color=colour, ls=line, label=arm, marker=".")
             for step in starts[task]:

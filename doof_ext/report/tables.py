@@ -147,7 +147,7 @@ def _mean_over(gains: Sequence[float], seeds: int) -> str:
 
 def _of_older_runs(runs: Sequence[Run]) -> str:
     older = [run for run in runs if run.results["scores"]["finetuned"]["best"] is None]
-    return " Runs of version 0.1 have the score of the last evaluation alone." if older else ""
+    return " Runs of earlier versions have the score of the last evaluation alone." if older else ""
 
 
 def _unequal_steps(runs: Sequence[Run]) -> str:

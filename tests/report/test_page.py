@@ -15,7 +15,7 @@ from conftest import ROOT, needs_report
 
 from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
-from doof_ext.report.figures import all_figures, finetuning_curves
+from doof_ext.report.figures import all_figures, finetuning_curves, rounds_curve
 from doof_ext.report.page import write_report
 from doof_ext.report.runs import find_runs
 
@@ -148,6 +148,13 @@ def test_the_curves_tell_the_gain_over_each_control_the_strictest_first(runs_fol
     controls = [line for line in axis.lines if line.get_label().startswith("control")]
     assert [line.get_label() for line in controls] == [f"control {kind} (2 seeds)" for kind in CONTROLS]
     assert len({line.get_linestyle() for line in controls}) == 2  # both are grey
+
+
+def test_the_score_at_the_end_of_rounds_is_the_last_rounds(runs_folder):
+    """Each has three epochs: the last ten of the curve would be those of both rounds."""
+    (run,) = (run for run in find_runs([runs_folder]) if run.settings["rounds"] == 2)
+    end = run.results["scores"]["finetuned"]["last_10"]
+    assert len(run.finetuning()) == 6 and f"ratio 1, 2 rounds {end:.1f}" in rounds_curve([run]).alt
 
 
 def test_of_unfinished_runs_alone_there_is_a_page_too(runs_folder, tmp_path):
