@@ -49,7 +49,7 @@ def _task(args: argparse.Namespace, named: str | None = None) -> TaskSpec | None
 def _describe(args: argparse.Namespace) -> None:
     from doof_ext.data.dataset import read_dataset
     from doof_ext.data.info import describe
-    from doof_ext.evaluation.consistency import physics_finding
+    from doof_ext.evaluation.consistency import physics_findings
     from doof_ext.tasks import make_env
 
     dataset = read_dataset(args.info, _task(args))
@@ -58,7 +58,7 @@ def _describe(args: argparse.Namespace) -> None:
     if spec is None:
         print("physics check: which task is it? give --task")
     else:
-        print(physics_finding(make_env(spec), dataset))
+        print(*physics_findings(make_env(spec), dataset), sep="\n")
 
 
 def _make(args: argparse.Namespace) -> None:

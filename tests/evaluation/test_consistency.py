@@ -10,15 +10,22 @@ from conftest import needs_adroit
 from doof_ext import kit
 from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import UserError
-from doof_ext.evaluation.consistency import check_consistency, termination_errors, transition_error
+from doof_ext.evaluation.consistency import (
+    check_consistency,
+    denied_terminals,
+    physics_findings,
+    replay,
+    unrecorded_terminals,
+)
 from doof_ext.tasks import TaskSpec, make_env
 
 RULE = kit.get_termination_fn("hopper")
 
 
 def test_data_of_this_world_are_reproduced(env, dataset):
-    assert transition_error(env, dataset) < 1e-5
-    assert termination_errors(RULE, dataset) == (0, 600)
+    assert replay(env, dataset).error < 1e-5
+    np.testing.assert_allclose(replay(env, dataset).rewards, replay(env, dataset).env_rewards, atol=1e-5)
+    assert len(denied_terminals(RULE, dataset)) == 0 and unrecorded_terminals(RULE, dataset) == (0, 600)
     (finding,) = check_consistency(env, RULE, dataset)
     assert finding.startswith("physics check: the environment reproduces")
 
@@ -31,23 +38,23 @@ def test_another_world_is_warned_of(dataset):
 def test_one_wrong_row_is_enough(env, dataset):
     wrong = dataclasses.replace(dataset, next_observations=dataset.next_observations.copy())
     wrong.next_observations[17, 3] += 0.01
-    assert transition_error(env, wrong, sample=600) == pytest.approx(0.01, abs=1e-4)
+    assert replay(env, wrong, sample=600).error == pytest.approx(0.01, abs=1e-4)
     wrong.next_observations[17, 3] = np.inf
-    assert transition_error(env, wrong, sample=600) == np.inf
+    assert replay(env, wrong, sample=600).error == np.inf
 
 
 @needs_adroit
 def test_without_states_nothing_is_claimed(env, dataset):
-    assert transition_error(make_env(TaskSpec("own", "Pendulum-v1", "never")), dataset) is None
+    assert replay(make_env(TaskSpec("own", "Pendulum-v1", "never")), dataset) is None
     pen = make_env("pen-human-v1")
-    assert transition_error(pen, record_uniform(pen.spec, 50, seed=0, processes=1)) < 1e-6
-    assert transition_error(pen, dataclasses.replace(dataset, states={})) is None
+    assert replay(pen, record_uniform(pen.spec, 50, seed=0, processes=1)).error < 1e-6
+    assert replay(pen, dataclasses.replace(dataset, states={})) is None
 
 
 def test_where_observations_tell_the_state_they_do(env, dataset):
     stateless = dataclasses.replace(dataset, states={})
-    assert transition_error(env, stateless) < 1e-4
-    assert transition_error(make_env("hopper-random-v2", physics="gymnasium"), stateless) > 1e-3
+    assert replay(env, stateless).error < 1e-4
+    assert replay(make_env("hopper-random-v2", physics="gymnasium"), stateless).error > 1e-3
 
 
 def test_data_of_another_task_or_in_other_units_are_warned_of(env, dataset):
@@ -60,12 +67,15 @@ def test_data_of_another_task_or_in_other_units_are_warned_of(env, dataset):
 def test_states_of_another_model_are_refused(env, dataset):
     states = {name: np.hstack([state, state]) for name, state in dataset.states.items()}
     with pytest.raises(UserError, match="12 columns, the environment 6"):
-        transition_error(env, dataclasses.replace(dataset, states=states))
+        replay(env, dataclasses.replace(dataset, states=states))
 
 
 def test_a_termination_rule_that_the_data_contradict_is_warned_of(env, dataset):
+    count = dataset.terminals.sum()
     findings = check_consistency(env, lambda obs, act, next_obs: next_obs[:, :1] > 1e9, dataset)
-    assert f"in {dataset.terminals.sum()} of 600 rows" in findings[1]
+    assert findings[1:] == [f"WARNING: the termination rule denies {count} of {count} recorded terminals"]
+    findings = check_consistency(env, lambda obs, act, next_obs: next_obs[:, :1] < 1e9, dataset)
+    assert findings[1:] == [f"WARNING: the termination rule ends {600 - count} of 600 steps that are no terminals"]
 
 
 @pytest.mark.parametrize(
@@ -79,4 +89,68 @@ def test_a_termination_rule_that_the_data_contradict_is_warned_of(env, dataset):
 )
 def test_a_rule_of_the_wrong_kind_is_refused(dataset, rule, message):
     with pytest.raises(UserError, match=message):
-        termination_errors(rule, dataset)
+        unrecorded_terminals(rule, dataset)
+
+
+@pytest.mark.parametrize(
+    ("change", "relation"),
+    [
+        (lambda r: 0.001 * r, "are 0.001 times the environment's:"),
+        (lambda r: -r, "are -1 times the environment's:"),
+        (lambda r: 0 * r, "are 0 times the environment's:"),
+        (lambda r: 2 * r - 5, "are 2 times the environment's, -5:"),
+        (lambda r: np.where(np.arange(600) % 2, r, 0), "differ from the environment's by up to "),
+    ],
+)
+def test_rewards_on_another_scale_are_warned_of(env, dataset, change, relation):
+    findings = check_consistency(env, RULE, dataclasses.replace(dataset, rewards=change(dataset.rewards)))
+    assert len(findings) == 2 and f"WARNING: the data's rewards {relation}" in findings[1]
+    stateless = dataclasses.replace(dataset, rewards=change(dataset.rewards), states={})
+    assert f"the data's rewards {relation}" in physics_findings(env, stateless)[1]
+
+
+def test_rewards_on_another_scale_are_seen_in_other_physics_too(dataset):
+    other = make_env("hopper-random-v2", physics="gymnasium")
+    findings = physics_findings(other, dataclasses.replace(dataset, rewards=100 * dataset.rewards))
+    assert "different dynamics" in findings[0] and "times the environment's" in findings[1]
+
+
+def _episodes(dataset, terminals, timeouts):
+    flags = {
+        name: np.isin(np.arange(len(dataset)), rows)
+        for name, rows in (("terminals", terminals), ("timeouts", timeouts))
+    }
+    return dataclasses.replace(dataset, **flags)
+
+
+def test_a_time_limit_recorded_as_a_terminal_is_named():
+    env = make_env("halfcheetah-random-v2")
+    limited = _episodes(record_uniform(env.spec, 3000, seed=0, processes=1), [999, 1999], [2999])
+    rule = kit.get_termination_fn("halfcheetah")
+    (finding,) = check_consistency(env, rule, limited)[1:]
+    assert finding.startswith("WARNING: 2 of 2 recorded terminals only end the longest episodes, of 1000 steps")
+    single = _episodes(limited, [999], [1999, 2999])  # one is enough at the task's own limit
+    assert "1 of 1 recorded terminals only end the longest" in check_consistency(env, rule, single)[1]
+    other = _episodes(limited, [999, 1500], [1999, 2999])
+    assert check_consistency(env, rule, other)[1:] == ["WARNING: the termination rule denies 2 of 2 recorded terminals"]
+
+
+def test_few_time_limits_among_true_terminals_are_named(env, dataset):
+    """Terminals are looked at by themselves: one of a thousand rows is not lost among the others."""
+    falls = np.flatnonzero(dataset.terminals)
+    gap = np.flatnonzero(np.diff(falls) > 10)[0]
+    cut = falls[gap] + np.array([3, 6])  # two ends that no fall explains, in the middle of an episode
+    odd = _episodes(dataset, np.append(falls, cut), np.flatnonzero(dataset.timeouts))
+    assert denied_terminals(RULE, odd).tolist() == cut.tolist()
+    count = len(falls) + 2
+    assert f"denies 2 of {count} recorded terminals" in check_consistency(env, RULE, odd)[1]
+
+
+def test_an_actuator_that_only_trembles_is_named(env, dataset):
+    actions = dataset.actions.copy()
+    actions[:, 1] = 0.3 + 1e-4 * np.random.default_rng(0).normal(size=600)
+    findings = check_consistency(env, RULE, dataclasses.replace(dataset, actions=actions))
+    assert any(line.startswith("WARNING: recorded actions 1 (from 0) vary by less than 0.001") for line in findings)
+    actions[:, 1] = 0.3  # the dynamics names it when it is trained
+    findings = check_consistency(env, RULE, dataclasses.replace(dataset, actions=actions))
+    assert not any("recorded actions" in line for line in findings)

@@ -102,7 +102,9 @@ def test_normalised_observations_do_not_depend_on_rounding(buffer_class):
     width = len(NAMES)
     buffer = buffer_class(ROWS, (width,), np.float32, 1, np.float32)
     buffer.load_dataset(
-        dict(observations=DATA, next_observations=DATA, **dict.fromkeys(("actions", "rewards", "terminals"), DATA[:, :1]))
+        dict(
+            observations=DATA, next_observations=DATA, **dict.fromkeys(("actions", "rewards", "terminals"), DATA[:, :1])
+        )
     )
     mean, std = buffer.normalize_obs()
     exact = DATA.astype(np.float64)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-
 _RESOLUTION = 2 * np.finfo(np.float32).eps  # relative spread of a constant that was rounded to float32 now and then
 _SMALLEST = 1e-12  # standard deviation, as the kit has it
 
