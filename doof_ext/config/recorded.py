@@ -10,7 +10,7 @@ from typing import Any
 
 from doof_ext.config.settings import Config, Rules, flag, rules_by_name
 from doof_ext.config.validation import resolve
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 
 
 def recorded_settings(directory: str) -> dict[str, Any]:
@@ -25,7 +25,9 @@ def recorded_settings(directory: str) -> dict[str, Any]:
             recorded = json.load(file)
     except FileNotFoundError:
         raise UserError(f"{directory} is no run directory (there is no {path})") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): the run cannot be resumed") from None
     hints = typing.get_type_hints(Config)
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import read_json
@@ -177,7 +177,9 @@ def _curve(run: Run) -> None:
             ]
         if any(not {"stage", "round", _SCORE} <= set(row) for row in rows):
             raise ValueError("a row without stage, round or score")
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error})") from error
     run.curve = rows
 
