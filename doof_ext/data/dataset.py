@@ -149,8 +149,8 @@ def dataset_from_columns(
     """A checked dataset from D4RL's arrays.
 
     Absent timeouts are inferred where a next observation differs from the next row's observation; absent next
-    observations are the next row's, where timeouts separate the episodes (``metadata["reconstructed"]`` then reports
-    what was left out).
+    observations are the next row's, where timeouts separate the episodes. ``metadata["reconstructed"]`` then says so,
+    and ``metadata["rewards_left_out"]`` which part of the rewards was left out with the last steps of episodes.
 
     Args:
         label: Names the arrays' origin in errors.
@@ -183,11 +183,12 @@ def dataset_from_columns(
             columns[name] = columns[name].astype(bool, copy=False)
     metadata = dict(metadata or {})
     if "next_observations" not in columns:
-        columns, metadata["reconstructed"] = episodes.reconstruct_next_observations(label, columns)
+        columns, told, lost = episodes.reconstruct_next_observations(label, columns)
+        metadata |= {"reconstructed": told, "rewards_left_out": lost}
     if columns["observations"].shape != columns["next_observations"].shape:
         raise UserError(f"{label}: observations and next_observations differ in shape")
     if "timeouts" not in columns:
-        columns["timeouts"] = episodes.infer_timeouts(columns)
+        columns["timeouts"], metadata["reconstructed"] = episodes.infer_timeouts(columns)
     return Dataset(
         **{name: np.ascontiguousarray(columns[name], dtype=np.float32) for name in _FLOATS},
         terminals=columns["terminals"],

@@ -16,6 +16,7 @@ from doof_ext.errors import UserError
 
 _CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
 TOLERANCE = 1e-3  # the largest difference due to float32 files and MuJoCo's versions
+_MUCH = 0.1  # part of the rewards
 _STILL = 1e-3  # standard deviation of an action relative to its range: noise of an actuator that is not used
 _OTHER_PHYSICS = 0.5  # the same for rewards, relative, where the physics differ anyway
 
@@ -199,6 +200,24 @@ def _still_actions(env: Any, dataset: Dataset) -> list[str]:
     ]
 
 
+def _reconstruction_findings(dataset: Dataset) -> list[str]:
+    """Lines on columns that the data lacked, and on what went with them."""
+    if "reconstructed" not in dataset.metadata:
+        return []
+    findings = [f"data: {dataset.metadata['reconstructed']}"]
+    lost = dataset.metadata.get("rewards_left_out", 0.0)
+    if lost > _MUCH:
+        part = f"{100 * lost:.0f} % of the rewards' magnitude was" if dataset.rewards.any() else "all rewards were"
+        findings.append(f"WARNING: {part} on the steps that are left out; record next_observations to keep them")
+    starts, _ = episodes.bounds(dataset)
+    if len(starts) > len(dataset) / 2:
+        findings.append(
+            f"WARNING: hardly any row follows the one before it ({len(starts)} episodes of {len(dataset)} steps): are "
+            "the rows shuffled? Record timeouts, or keep the order"
+        )
+    return findings
+
+
 def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> list[str]:
     """What a user must know before D and D_on are mixed.
 
@@ -223,6 +242,7 @@ def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> l
         of_all = f"{outside} of {len(dataset)}"
         findings.append(f"WARNING: {of_all} recorded actions lie outside the action space: other units?")
     findings += _still_actions(env, dataset)
-    if "reconstructed" in dataset.metadata:
-        findings.append(f"data: {dataset.metadata['reconstructed']}")
+    findings += _reconstruction_findings(dataset)
+    if not dataset.rewards.any():
+        findings.append("WARNING: every reward in the data is 0: there is nothing to be good at")
     return findings + _terminal_findings(rule, dataset, env.spec.max_episode_steps)

@@ -8,6 +8,7 @@ import torch
 from conftest import needs_adroit
 
 from doof_ext import kit
+from doof_ext.data.dataset import dataset_from_columns
 from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import (
@@ -97,7 +98,6 @@ def test_a_rule_of_the_wrong_kind_is_refused(dataset, rule, message):
     [
         (lambda r: 0.001 * r, "are 0.001 times the environment's:"),
         (lambda r: -r, "are -1 times the environment's:"),
-        (lambda r: 0 * r, "are 0 times the environment's:"),
         (lambda r: 2 * r - 5, "are 2 times the environment's, -5:"),
         (lambda r: np.where(np.arange(600) % 2, r, 0), "differ from the environment's by up to "),
     ],
@@ -154,3 +154,32 @@ def test_an_actuator_that_only_trembles_is_named(env, dataset):
     actions[:, 1] = 0.3  # the dynamics names it when it is trained
     findings = check_consistency(env, RULE, dataclasses.replace(dataset, actions=actions))
     assert not any("recorded actions" in line for line in findings)
+
+
+def _read_without(dataset, name, **changes):
+    """The dataset as it is read from a file that lacks a column."""
+    dataset = dataclasses.replace(dataset, **changes)
+    names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
+    return dataset_from_columns("file", {other: getattr(dataset, other) for other in names if other != name})
+
+
+def test_rewards_that_went_with_the_last_steps_are_warned_of(env, dataset):
+    sparse = _read_without(dataset, "next_observations", rewards=dataset.terminals.astype(np.float32))
+    lines = check_consistency(env, RULE, sparse)
+    assert any(line.startswith("data: next_observations are the following rows' observations") for line in lines)
+    assert any(line.startswith("WARNING: all rewards were on the steps that are left out") for line in lines)
+    mostly = _read_without(dataset, "next_observations", rewards=np.float32(0.01) + dataset.terminals)
+    share = 100 * mostly.metadata["rewards_left_out"]
+    assert 10 < share < 100
+    assert f"WARNING: {share:.0f} % of the rewards' magnitude was" in "".join(check_consistency(env, RULE, mostly))
+    lines = check_consistency(env, RULE, dataclasses.replace(dataset, rewards=0 * dataset.rewards))
+    assert "WARNING: every reward in the data is 0: there is nothing to be good at" in lines
+
+
+def test_rows_that_do_not_follow_one_another_are_warned_of(env, dataset):
+    in_order = "".join(check_consistency(env, RULE, _read_without(dataset, "timeouts")))
+    assert "data: timeouts are the" in in_order and "shuffled" not in in_order
+    rows = np.random.default_rng(0).permutation(600)
+    names = ("observations", "actions", "next_observations", "rewards", "terminals")
+    shuffled = _read_without(dataset, "timeouts", **{name: getattr(dataset, name)[rows] for name in names})
+    assert "are the rows shuffled? Record timeouts" in "".join(check_consistency(env, RULE, shuffled))
