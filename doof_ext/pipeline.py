@@ -20,6 +20,7 @@ from doof_ext.experiment.summary import build_summary
 from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks.interaction import check_env
 from doof_ext.tasks.video import record_video
 
 
@@ -44,6 +45,8 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         assert config.resume
         return finished, config.resume
     env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    if not config.resume:
+        check_env(env)
     loaded = data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
     findings = check_consistency(env, build_termination_fn(env.spec), loaded.dataset)
     with Experiment(config, loaded) as experiment:

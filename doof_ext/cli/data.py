@@ -21,6 +21,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", help="the task; of --info, by default the one that the file names")
     parser.add_argument("--env-id", help="a Gymnasium environment of your own instead of a task's")
+    parser.add_argument("--max-episode-steps", type=int, help="time limit of --env-id, where it is registered without")
     parser.add_argument(
         "--source",
         default="recipe",
@@ -40,7 +41,9 @@ def _task(args: argparse.Namespace, named: str | None = None) -> TaskSpec | None
     from doof_ext.tasks import get_spec, name_of_env, spec_of_env, task_names
 
     if args.env_id:
-        return spec_of_env(args.task or name_of_env(args.env_id), args.env_id, "never")
+        return spec_of_env(args.task or name_of_env(args.env_id), args.env_id, "never", args.max_episode_steps)
+    if args.max_episode_steps is not None:
+        raise UserError("--max-episode-steps goes with --env-id; a task has its own")
     if args.task:
         return get_spec(args.task)
     return get_spec(named) if named is not None and named in task_names() else None

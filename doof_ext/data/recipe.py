@@ -21,6 +21,7 @@ from doof_ext.data.dataset import Dataset, check_writable, read_dataset, write_d
 from doof_ext.errors import UserError
 from doof_ext.parallel import cores, in_parallel
 from doof_ext.tasks import TaskSpec, make_env
+from doof_ext.tasks.interaction import check_env
 
 STREAM_STEPS = 10_000
 _Job = tuple[TaskSpec, RecordingPolicy, int, int, int]  # spec, policy, seed, number of the stream, its length
@@ -102,6 +103,7 @@ def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None
 def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
     """Records ``steps`` steps of uniform random actions in the environment of any task."""
     env = make_env(spec)
+    check_env(env)
     behaviour = UniformBehaviour(env.action_space.low, env.action_space.high)
     metadata = {
         "recipe": f"{spec.name} with uniform random actions",
