@@ -39,7 +39,8 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         Interrupted: A signal asked it to stop; the run can be resumed.
     """
     prepare_torch(config)
-    check_logdir(config.logdir)
+    if not config.resume:
+        check_logdir(config.logdir)
     finished = finished_summary(config)
     if finished is not None:
         assert config.resume

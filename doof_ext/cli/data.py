@@ -31,8 +31,10 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="how many steps; all, or as many as D4RL's file, by default")
     parser.add_argument("--seed", type=int, default=1, help="of recipe and random data (default: 1)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's file where it is not on this machine")
-    parser.add_argument("--out", help="the HDF5 file to write")
-    parser.add_argument("--info", metavar="FILE", help="describe a file instead, and check its physics")
+    parser.add_argument("--out", type=os.path.expanduser, help="the HDF5 file to write")
+    parser.add_argument(
+        "--info", metavar="FILE", type=os.path.expanduser, help="describe a file instead, and check its physics"
+    )
     return parser
 
 

@@ -94,7 +94,11 @@ def settings_to_resume(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_newest(settings: Mapping[str, Any]) -> str:
-    """The newest unfinished run directory in LOGDIR/TASK with these settings; UserError where there is none."""
+    """The newest unfinished run directory in LOGDIR/TASK with these settings, those with the same source before others.
+
+    Raises:
+        UserError: There is none.
+    """
     pattern = os.path.join(glob.escape(settings["logdir"]), glob.escape(settings["task"]), "doof*", "seed_*")
     found = []
     for directory in glob.glob(pattern):
@@ -105,7 +109,8 @@ def find_newest(settings: Mapping[str, Any]) -> str:
         except UserError:
             continue
         if not differences(settings, recorded, lambda rules: rules.resumable):
-            found.append(directory)
+            written = os.path.getmtime(os.path.join(directory, "record", "hyper_param.json"))
+            found.append((recorded["source"] == settings["source"], written, directory))
     if not found:
         raise UserError(f"no unfinished run of these settings in {settings['logdir']}; give --resume RUN_DIR")
-    return max(found, key=lambda directory: os.path.getmtime(os.path.join(directory, "record", "hyper_param.json")))
+    return max(found)[-1]

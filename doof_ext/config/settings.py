@@ -116,7 +116,11 @@ class Config:
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
     termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
     max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
-    source: str = option("auto", "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe")
+    source: str = option(
+        "auto",
+        "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe",
+        resumable=True,  # with the same content, which its hash decides
+    )
     download: bool = option(False, "fetch D4RL's file of the task where it is not on this machine", resumable=True)
     dataset_steps: int | None = option(None, "steps of a recipe dataset; as many as D4RL's by default", ge=2)
     physics: str = option(

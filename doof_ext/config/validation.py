@@ -2,16 +2,30 @@
 
 import dataclasses
 import math
-from collections.abc import Set
+import os
+from collections.abc import Mapping, Set
 from typing import Any, NoReturn
 
 from doof_ext.config.presets import PRESETS
 from doof_ext.config.settings import Config, flag, rules_by_name
-from doof_ext.data import check_source
+from doof_ext.data import absolute_source, check_source
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec, name_of_env
 from doof_ext.uncertainty import check_estimator
 from doof_ext.uncertainty.defaults import task_defaults
+
+
+def with_expanded_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose paths have no ``~``; a file or run that is read again at a resumption has an absolute one."""
+    expanded = dict(settings)
+    for name in ("logdir", "resume", "pretrained"):
+        if expanded.get(name):
+            expanded[name] = os.path.expanduser(expanded[name])
+    if expanded.get("pretrained"):
+        expanded["pretrained"] = os.path.abspath(expanded["pretrained"])
+    if "source" in expanded:
+        expanded["source"] = absolute_source(expanded["source"])
+    return expanded
 
 
 def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
@@ -27,6 +41,7 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     Raises:
         UserError: A value breaks its rules, or two do not fit together.
     """
+    config = dataclasses.replace(config, **with_expanded_paths(dataclasses.asdict(config)))
     if config.env_id is not None and "task" not in given:
         config = dataclasses.replace(config, task=name_of_env(config.env_id))
     if config.env_id is None and (config.termination, config.max_episode_steps) != (None, None):

@@ -82,8 +82,8 @@ def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, process
 
 
 def _cache_path(task: str, steps: int, seed: int) -> str:
-    root = os.environ.get("DOOF_DATA_DIR") or os.path.join(os.path.expanduser("~"), ".cache", "doof_ext")
-    return os.path.join(root, f"recipe-{task}-{steps}-seed{seed}-r{VERSION}.hdf5")
+    root = os.environ.get("DOOF_DATA_DIR") or os.path.join("~", ".cache", "doof_ext")
+    return os.path.join(os.path.expanduser(root), f"recipe-{task}-{steps}-seed{seed}-r{VERSION}.hdf5")
 
 
 def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:

@@ -79,7 +79,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
         raise UserError(
             "give a runner: python -m doof_ext PATH/run_mopo.py --task hopper-medium-v2 [--doof-preset smoke]"
         )
-    return own[0], own[1:], doof
+    return os.path.expanduser(own[0]), own[1:], doof
 
 
 def doof_settings(runner: Runner, arguments: Sequence[str]) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class Session:
         """Completes the script's settings with DOOF's; raises UserError for those that DOOF cannot run with."""
         self._config = config_from({**settings, **self.given, "algo": self.runner.algo})
         pipeline.prepare_torch(self._config)
-        check_logdir(self._config.logdir)
+        if not self._config.resume:
+            check_logdir(self._config.logdir)
         seed_generators(self._config.seed)  # a script may not do so before it makes its networks
 
     def plug_in(self) -> None:
