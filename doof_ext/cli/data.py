@@ -87,8 +87,12 @@ def _make(args: argparse.Namespace) -> None:
     elif args.source == "recipe" and has_recipe(spec):
         dataset = generate(spec, steps, args.seed)
     else:
+        from doof_ext.evaluation.consistency import origin_findings  # imports torch
+
         loaded = data.load(args.source, spec, args.steps, args.seed, args.download)
         dataset = first_steps(loaded.dataset, args.steps)
+        for finding in origin_findings(spec, dataset):
+            print(finding)
         dataset.metadata.setdefault("source", f"{loaded.source} {loaded.id}")
         dataset.metadata["task"] = spec.name
     write_dataset(args.out, dataset)

@@ -37,6 +37,9 @@ def recorded_settings(directory: str) -> dict[str, Any]:
     for name, value in recorded.items():
         if not _fits(value, hints[name]):
             raise UserError(f"{path} is damaged: {name} is {value!r}")
+    if "exploration_coef" not in recorded and {"exploration_ratio", "penalty_coef"} <= set(recorded):
+        ratio = recorded["exploration_ratio"] or 0.0  # an earlier version did not record the product
+        recorded["exploration_coef"] = ratio * recorded["penalty_coef"]
     return defaults | recorded  # a setting that is newer than the run has its default
 
 

@@ -50,6 +50,9 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     if config.preset not in PRESETS:
         raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")
     preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
+    if not _may_be_recipe(config.source):
+        _refuse_steps(config, given)
+        preset.pop("dataset_steps", None)
     uncertainty = config.uncertainty or ("mobile" if config.algo == "mobile" else "aleatoric")
     config = dataclasses.replace(config, **preset, uncertainty=check_estimator(uncertainty))
     from_algorithm = {"auto_alpha": True, **task_defaults(spec, config.algo, config.uncertainty)[0]}
@@ -60,10 +63,46 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     check_source(config.source)
     for name, rules in rules_by_name().items():
         _check_value(name, getattr(config, name), rules)
+    config = _with_exploration(config, given)
     _check_together(config)
     if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
         raise UserError(f"--distance-task {config.distance_task} is another system than {spec.name}")
     return config
+
+
+def _may_be_recipe(source: str) -> bool:
+    return source in ("auto", "recipe")
+
+
+def _refuse_steps(config: Config, given: Set[str]) -> None:
+    """Raises UserError for --dataset-steps beside data that it does not shorten; a run that is resumed had its data."""
+    if "dataset_steps" in given and config.dataset_steps is not None and config.resume is None:
+        raise UserError(
+            f"--dataset-steps shortens recipes only, not --source {config.source}; "
+            "make_dataset.py --source … --steps N writes a file of the first N"
+        )
+
+
+def _with_exploration(config: Config, given: Set[str]) -> Config:
+    """Settings in which λ_on, λ_off and their ratio agree; raises UserError where the user's do not."""
+    ratio, penalty, coef = config.exploration_ratio, config.penalty_coef, config.exploration_coef
+    if coef is None:
+        if penalty == 0 and ratio and config.control is None:
+            raise UserError(
+                "--penalty-coef 0 makes lambda_on, a multiple of it, 0 as well: nothing would be explored; give "
+                "--exploration-coef, or --exploration-ratio 0 to collect with the pretrained policy itself"
+            )
+        return dataclasses.replace(config, exploration_coef=(ratio or 0.0) * penalty)
+    if "exploration_ratio" in given and ratio is not None:
+        if not math.isclose(coef, ratio * penalty):
+            raise UserError(
+                f"--exploration-coef {coef:g} is not --exploration-ratio {ratio:g} times --penalty-coef {penalty:g}; "
+                "give one of the first two"
+            )
+        return config
+    if penalty:
+        return dataclasses.replace(config, exploration_ratio=coef / penalty)
+    return dataclasses.replace(config, exploration_ratio=None if coef else 0.0)
 
 
 def _refuse(name: str, value: Any, right: str) -> NoReturn:

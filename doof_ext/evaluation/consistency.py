@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from doof_ext import kit
 from doof_ext.data import episodes
 from doof_ext.data.dataset import Dataset
 from doof_ext.errors import UserError
+from doof_ext.tasks import TaskSpec
 
 _CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
 TOLERANCE = 1e-3  # the largest difference due to float32 files and MuJoCo's versions
@@ -218,6 +220,22 @@ def _reconstruction_findings(dataset: Dataset) -> list[str]:
     return findings
 
 
+def origin_findings(spec: TaskSpec, dataset: Dataset) -> list[str]:
+    """Warnings where the data name another task, or another environment, than the spec does."""
+    findings = []
+    task, env_id = str(dataset.metadata.get("task", spec.name)), str(dataset.metadata.get("env_id", ""))
+    if task.split("-")[0] != spec.name.split("-")[0]:
+        findings.append(f"WARNING: the data are of {task}, the task is {spec.name}")
+    if env_id and isinstance(spec.env_id, str) and _system(env_id) != _system(spec.env_id):
+        findings.append(f"WARNING: the data were recorded in {env_id}, the environment is {spec.env_id}")
+    return findings
+
+
+def _system(env_id: str) -> str:
+    """What an id names, without module, namespace and version: ``halfcheetah`` of ``HalfCheetah-v4``."""
+    return re.sub(r"-v\d+$", "", re.split("[:/]", env_id)[-1]).lower()
+
+
 def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> list[str]:
     """What a user must know before D and D_on are mixed.
 
@@ -232,10 +250,7 @@ def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> l
     Raises:
         UserError: The states are of another model, or the rule fails.
     """
-    findings = physics_findings(env, dataset)
-    named = dataset.metadata.get("task", env.spec.name)
-    if named.split("-")[0] != env.spec.name.split("-")[0]:
-        findings.append(f"WARNING: the data are of {named}, the task is {env.spec.name}")
+    findings = [*physics_findings(env, dataset), *origin_findings(env.spec, dataset)]
     low, high = env.action_space.low - 1e-4, env.action_space.high + 1e-4
     outside = int(((dataset.actions < low) | (dataset.actions > high)).any(1).sum())
     if outside:

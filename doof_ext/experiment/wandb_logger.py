@@ -51,8 +51,13 @@ def start(config: Config, run_dir: str, ledger_path: str) -> WandbLogger | None:
     ledger = _Ledger(ledger_path)
     for folder in glob.glob(os.path.join(glob.escape(run_dir), "wandb", f"offline-run-*-{ledger.run_id}")):
         shutil.rmtree(folder)  # a resumed run sends W&B all of its rows again
-    settings = wandb.Settings(silent=True, init_timeout=2 * _PATIENCE, console="off")
+    if mode == "online" and not _answers(wandb.setup().settings.base_url):
+        mode = _offline("its server does not answer")
+    if mode == "offline":  # else W&B's telemetry waits for an answer when the process ends
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     arguments: dict[str, Any] = dict(
+        settings=wandb.Settings(silent=True, init_timeout=2 * _PATIENCE, console="off"),
+        mode=mode,
         project="doof_ext",
         name=f"{config.task}-seed{config.seed}",
         dir=run_dir,
@@ -60,17 +65,13 @@ def start(config: Config, run_dir: str, ledger_path: str) -> WandbLogger | None:
         id=ledger.run_id,
         resume="allow",
     )
-    if mode == "online" and not _answers(wandb.setup().settings.base_url):
-        mode = _offline("its server does not answer")
-    if mode == "offline":  # else W&B's telemetry waits for an answer when the process ends
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
-        run = wandb.init(settings=settings, mode=mode, **arguments)
+        run = wandb.init(**arguments)
     except wandb.errors.Error as error:
         if mode == "offline":
             raise
-        mode, ledger.run_id = _offline(error), _new_id()  # W&B's service holds the old one until this process ends
-        run = wandb.init(settings=settings, mode=mode, **arguments | {"id": ledger.run_id})
+        ledger.run_id = _new_id()  # W&B's service holds the old one until this process ends
+        run = wandb.init(**arguments | {"mode": _offline(error), "id": ledger.run_id})
     return WandbLogger(run, ledger)
 
 

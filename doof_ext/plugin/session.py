@@ -13,13 +13,11 @@ from doof_ext.config import Config, config_from
 from doof_ext.data import LoadedDataset
 from doof_ext.data.dataset import dataset_from_columns
 from doof_ext.errors import UserError
-from doof_ext.evaluation.consistency import check_consistency
 from doof_ext.evaluation.returns import Evaluation
 from doof_ext.experiment.experiment import Experiment
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.kit import get_termination_fn, qlearning_dataset
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.policy import DOOFMobilePolicy, DOOFPolicy
 from doof_ext.learning.policy_trainer import DOOFTrainer
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -179,8 +177,7 @@ class Session:
     def _run(self, trainer: DOOFTrainer, pretrain: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Stage 1 as the script has it, then the rest of Algorithm 1."""
         config, env, experiment = self.config, trainer.eval_env, self.experiment
-        rule = build_termination_fn(env.spec)
-        experiment.start(env, check_consistency(env, rule, experiment.loaded.dataset))
+        experiment.start(env, pipeline.check_data(config, env, experiment.loaded.dataset))
         ctx = pipeline.make_context(experiment, env)
         gradient_steps = trainer.epoch * trainer.step_per_epoch
         with StageProgress("1 pretrain policy", trainer.epoch, experiment.logger) as progress:

@@ -24,7 +24,7 @@ _NUMBER = (int, float)
 _REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
     "task": str,
     "seed": int,
-    "exploration_ratio": _NUMBER,
+    "exploration_ratio": (*_NUMBER, type(None)),
     "rounds": int,
     "algo": str,
     "uncertainty": str,
@@ -78,7 +78,8 @@ class Run:
     def arm(self) -> str:
         """What distinguishes it from other runs of its task, the seed apart."""
         ratio = self.settings["exploration_ratio"]
-        parts = [CONTROL if self.control else f"ratio {ratio:g}"]
+        exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {ratio:g}"
+        parts = [CONTROL if self.control else exploration]
         if self.settings["rounds"] > 1:
             parts.append(f"{self.settings['rounds']} rounds")
         if self.settings["algo"] != "mopo":

@@ -1,5 +1,6 @@
 """Arms of an experiment: a shared stage 1, and the control."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from conftest import resumed, wrap_stage
 
 from doof_ext import pipeline
 from doof_ext.errors import RunStoppedError, UserError
+from doof_ext.report.runs import find_runs
 
 
 def test_arms_share_one_pretraining(settings):
@@ -61,3 +63,31 @@ def test_the_control_trains_in_pretrained_dynamics_with_no_steps(settings):
     states = [torch.load(path, weights_only=True) for path in models]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert summary["distance"]["uniform"]["before"] == summary["distance"]["uniform"]["after"]
+
+
+def test_lambda_on_by_itself_explores_without_a_penalty(settings, monkeypatch):
+    built = []
+
+    def spied(explore):
+        def wrapper(ctx, *inputs):
+            built.append(explore(ctx, *inputs).policy.uncertainty_coef)
+            return explore(ctx, *inputs)
+
+        return wrapper
+
+    wrap_stage(monkeypatch, "explore", spied)
+    summary, directory = pipeline.run(settings(penalty_coef=0.0, exploration_coef=0.7))
+    assert built == [0.7]
+    assert (summary["exploration_ratio"], summary["exploration_coef"], summary["penalty_coef"]) == (None, 0.7, 0.0)
+    assert Path(directory).parent.name == "doof&uncertainty=aleatoric&exploration_coef=0.7"
+    (run,) = find_runs([directory])
+    assert run.problem == "" and run.arm == "λ_on 0.7"
+    assert resumed(directory).exploration_coef == 0.7
+
+
+def test_a_run_that_did_not_record_lambda_on_is_resumed(interrupted):
+    path = interrupted / "record" / "hyper_param.json"
+    content = json.loads(path.read_text())
+    assert content.pop("exploration_coef") == 5.0
+    path.write_text(json.dumps(content))
+    pipeline.run(resumed(interrupted))

@@ -14,6 +14,7 @@ from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import (
     check_consistency,
     denied_terminals,
+    origin_findings,
     physics_findings,
     replay,
     unrecorded_terminals,
@@ -63,6 +64,21 @@ def test_data_of_another_task_or_in_other_units_are_warned_of(env, dataset):
     warnings = "".join(check_consistency(env, RULE, other)[1:])
     assert "the data are of walker2d-random-v2, the task is hopper-random-v2" in warnings
     assert f"{(abs(other.actions) > 1).any(1).sum()} of 600 recorded actions lie outside" in warnings
+
+
+@pytest.mark.parametrize(
+    ("env_id", "recorded", "warned"),
+    [
+        ("HalfCheetah-v4", "HalfCheetah-v5", False),
+        ("my_package:Arm/Robot-v0", "Robot-v3", False),
+        ("HalfCheetah-v4", "Walker2d-v5", True),
+        (lambda: None, "Walker2d-v5", False),
+    ],
+)
+def test_data_of_another_environment_are_warned_of(dataset, env_id, recorded, warned):
+    recorded_there = dataclasses.replace(dataset, metadata={"env_id": recorded})
+    lines = origin_findings(TaskSpec("own", env_id, "never"), recorded_there)
+    assert lines == [f"WARNING: the data were recorded in {recorded}, the environment is {env_id}"] * warned
 
 
 def test_states_of_another_model_are_refused(env, dataset):
