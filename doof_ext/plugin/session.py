@@ -61,6 +61,11 @@ class Session:
         return self._config
 
     @property
+    def started(self) -> bool:
+        """Whether the script has made its log directory."""
+        return self._experiment is not None
+
+    @property
     def experiment(self) -> Experiment:
         """The run on disk; UserError where the script never makes a log directory."""
         if self._experiment is None:
