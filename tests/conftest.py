@@ -1,5 +1,6 @@
 """Tiny settings and data that every room's tests share: real environments, small networks."""
 
+import contextlib
 import functools
 import importlib.util
 import itertools
@@ -256,6 +257,21 @@ def interrupted(settings, monkeypatch):
         with pytest.raises(Interrupted) as caught:
             pipeline.run(settings())
     return Path(caught.value.run_directory)
+
+
+@contextlib.contextmanager
+def unreadable(*paths):
+    """Takes from this process the right to read files; name them relative to the working folder."""
+    root = os.geteuid() == 0
+    for path in paths:
+        os.chmod(path, 0o000)
+    if root:  # whom no mode stops
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 def damaged(whole, damage, rng):

@@ -38,10 +38,10 @@ def explore(
 ) -> Exploration:
     """Trains π_u from π_off in the unchanged P̂, on 2.5 % D, 2.5 % D_u and rollouts from half D, half D_u.
 
-    At ratio 0 nothing is trained: π_off itself will collect (Figure 6's baseline).
+    With λ_on = 0 nothing is trained: π_off itself will collect (Figure 6's baseline).
     """
     config = ctx.config
-    if config.exploration_ratio == 0:
+    if config.exploration_coef == 0:
         return Exploration(pretrained, None, 0)
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=config.exploration_coef, start_from=pretrained)
     uncertainty_buffer = make_uncertainty_buffer(offline, policy, config.uncertainty_buffer_size)

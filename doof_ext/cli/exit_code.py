@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -10,6 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
 from doof_ext.errors import Interrupted, RunStoppedError, UserError
+
+
+def print_anywhere() -> None:
+    """Has standard output show a ? for what a terminal's encoding lacks; standard error does as much by itself."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def closing_table(summary: Mapping[str, Any]) -> str:
@@ -74,6 +81,7 @@ def exit_code_of(command: str, function: Callable[[], object], resume_flag: str 
     Returns:
         The exit code: 0; 2 for a UserError; 1 for a RunStoppedError; 128 + signal for Interrupted.
     """
+    print_anywhere()
     try:
         function()
         return 0

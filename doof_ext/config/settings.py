@@ -106,8 +106,11 @@ class Config:
     uncertainty: str = option(
         None, f"estimator of u(s, a): {', '.join(estimator_names())}; aleatoric by default, with MOBILE its own"
     )
-    exploration_ratio: float = option(
+    exploration_ratio: float | None = option(
         1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself", ge=0, after_pretraining=True
+    )  # None where lambda_off is 0 and lambda_on is not
+    exploration_coef: float = option(
+        None, "lambda_on by itself, instead of a ratio to --penalty-coef", ge=0, after_pretraining=True
     )
     rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)", ge=1, after_pretraining=True)
     control: str | None = option(
@@ -120,9 +123,18 @@ class Config:
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
     termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
     max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
-    source: str = option("auto", "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe")
+    source: str = option(
+        "auto",
+        "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe",
+        resumable=True,  # with the same content, which its hash decides
+    )
     download: bool = option(False, "fetch D4RL's file of the task where it is not on this machine", resumable=True)
-    dataset_steps: int | None = option(None, "steps of a recipe dataset; as many as D4RL's by default", ge=2)
+    dataset_steps: int | None = option(
+        None,
+        "steps of a recipe dataset; as many as D4RL's by default",
+        ge=2,
+        after_pretraining=True,  # but for the data, whose hash is compared
+    )
     physics: str = option(
         "d4rl",
         "the environment's: D4RL's bodies in Gymnasium, as shipped, or MuJoCo 2.1 itself",
@@ -271,11 +283,6 @@ class Config:
         if self.env_id is None:
             return get_spec(self.task)
         return spec_of_env(self.task, self.env_id, self.termination, self.max_episode_steps)
-
-    @property
-    def exploration_coef(self) -> float:
-        """λ_on."""
-        return self.exploration_ratio * self.penalty_coef
 
 
 def rules_by_name() -> dict[str, Rules]:

@@ -138,6 +138,8 @@ class Experiment:
             return
         made_here = " (made here; this is not D4RL's data)" if loaded.source == "recipe" else ""
         log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{made_here}")
+        if self.config.dataset_steps not in (None, len(loaded.dataset)):
+            log(f"WARNING: --dataset-steps {self.config.dataset_steps} shortens recipes only: all transitions are used")
         log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {self.directory}")
         for finding in findings:
             log(finding)

@@ -97,14 +97,14 @@ def _score(env: Any, found: StageScores, final: Evaluation | None) -> dict[str, 
     }
 
 
-_NUMBER, _TEXT = (int, float), str
+_NUMBER, _TEXT, _NONE = (int, float), str, type(None)
 _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
     "task": _TEXT,
     "seed": int,
     "preset": _TEXT,
     "algo": _TEXT,
     "uncertainty": _TEXT,
-    "exploration_ratio": _NUMBER,
+    "exploration_ratio": (*_NUMBER, _NONE),  # None where λ_off is 0
     "rounds": int,
     "physics": _TEXT,
     "dataset": dict,

@@ -187,7 +187,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
             DivergenceError: A loss is not finite.
         """
         held_out, kept = self.split_rows(len(data["observations"]), holdout_ratio)
-        self.scaler.fit(np.concatenate([data["observations"], data["actions"]], axis=-1)[kept.cpu().numpy()])
+        self._fit_scaler(data, kept.cpu().numpy(), logger)
         table, members = self.training_table(data), self.model.num_ensemble
         bootstrap = kept[torch.randint(len(kept), (members, len(kept)), device=kept.device)]
 
@@ -200,6 +200,16 @@ class DOOFDynamics(kit.EnsembleDynamics):
 
         trainer = DynamicsTrainer(self, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state)
         return trainer.fit(epoch_batches, [self.training_pairs(table[held_out])], [data], bootstrap)
+
+    def _fit_scaler(self, data: Mapping[str, Any], kept: np.ndarray, logger: Any) -> None:
+        """Fits the scaler to the ``kept`` rows; logs a warning that names the columns that never change."""
+        inputs = np.concatenate([data["observations"], data["actions"]], axis=-1)[kept]
+        self.scaler.mu, self.scaler.std, constant = kit.standardisation(inputs)
+        columns = zip(("observations", "actions"), np.split(constant, [data["observations"].shape[-1]]), strict=True)
+        named = [f"{name} {', '.join(map(str, np.flatnonzero(which)))}" for name, which in columns if which.any()]
+        if named:
+            never = f"{' and '.join(named)} (from 0) never change in the data"
+            logger.log(f"WARNING: {never}; they are not scaled, and where they do change the model can only guess")
 
     def finetune(
         self,

@@ -39,7 +39,7 @@ def exploration_change(runs: Sequence[Run]) -> Drawing:
     changes: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         scores = run.summary["scores"] if run.summary else {}
-        if "exploration" in scores and run.settings["exploration_ratio"] > 0 and scores["pretrained"]["last_10"]:
+        if "exploration" in scores and run.settings["exploration_ratio"] != 0 and scores["pretrained"]["last_10"]:
             before, after = scores["pretrained"]["last_10"], scores["exploration"]["last_10"]
             changes.setdefault((run_label(run), run.arm), []).append(100 * (after - before) / abs(before))
     if not changes:

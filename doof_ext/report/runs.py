@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from doof_ext.config.settings import CONTROLS
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import read_json
@@ -25,7 +25,7 @@ _NUMBER = (int, float)
 _REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
     "task": str,
     "seed": int,
-    "exploration_ratio": _NUMBER,
+    "exploration_ratio": (*_NUMBER, type(None)),
     "rounds": int,
     "algo": str,
     "uncertainty": str,
@@ -84,7 +84,8 @@ class Run:
     def arm(self) -> str:
         """What distinguishes it from other runs of its task, the seed apart."""
         ratio = self.settings["exploration_ratio"]
-        kind = f"{CONTROL} {self.control}" if self.control else f"ratio {ratio:g}"
+        exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {ratio:g}"
+        kind = f"{CONTROL} {self.control}" if self.control else exploration
         return ", ".join([kind, *self.variant])
 
     @cached_property
@@ -189,7 +190,9 @@ def _curve(run: Run) -> None:
             ]
         if any(not {"stage", "round", _SCORE} <= set(row) for row in rows):
             raise ValueError("a row without stage, round or score")
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error})") from error
     run.curve = rows
 

@@ -1,5 +1,6 @@
 """Arms of an experiment: a shared stage 1, and the controls."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from doof_ext import data, pipeline
 from doof_ext.errors import RunStoppedError, UserError
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.policy import DOOFPolicy
+from doof_ext.report.runs import find_runs
 from doof_ext.tasks import get_spec
 
 
@@ -128,3 +130,31 @@ def test_without_online_data_all_is_doofs_but_the_rows(settings, seen, rounds):
         assert all(row in rows for batch in seen[name] for row in batch), f"{name}: a row that is not D's"
         assert not all(row in rows for batch in theirs[name][-count:] for row in batch), f"{name}: nothing is online"
     assert seen["fake"] == theirs["fake"][-len(seen["fake"]) :]
+
+
+def test_lambda_on_by_itself_explores_without_a_penalty(settings, monkeypatch):
+    built = []
+
+    def spied(explore):
+        def wrapper(ctx, *inputs):
+            built.append(explore(ctx, *inputs).policy.uncertainty_coef)
+            return explore(ctx, *inputs)
+
+        return wrapper
+
+    wrap_stage(monkeypatch, "explore", spied)
+    summary, directory = pipeline.run(settings(penalty_coef=0.0, exploration_coef=0.7))
+    assert built == [0.7]
+    assert (summary["exploration_ratio"], summary["exploration_coef"], summary["penalty_coef"]) == (None, 0.7, 0.0)
+    assert Path(directory).parent.name == "doof&uncertainty=aleatoric&exploration_coef=0.7"
+    (run,) = find_runs([directory])
+    assert run.problem == "" and run.arm == "λ_on 0.7"
+    assert resumed(directory).exploration_coef == 0.7
+
+
+def test_a_run_that_did_not_record_lambda_on_is_resumed(interrupted):
+    path = interrupted / "record" / "hyper_param.json"
+    content = json.loads(path.read_text())
+    assert content.pop("exploration_coef") == 5.0
+    path.write_text(json.dumps(content))
+    pipeline.run(resumed(interrupted))
