@@ -152,6 +152,33 @@ def test_the_presets_in_the_docs_are_the_codes(row, setting):
     assert f"| {row} | {cells} |" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
 
+def _pins(name, python):
+    """The versions that a requirements file names for a version of Python, by normalised name."""
+    found = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        pin, _, marker = line.partition(";")
+        if "==" in pin and not pin.startswith("#"):
+            package, version = pin.split("==")
+            if not marker or (python < (3, 11)) == ("<" in marker):
+                assert found.setdefault(re.sub(r"[-_.]+", "-", package).lower(), version.strip()) == version.strip()
+    return found
+
+
+def test_the_users_constraints_are_what_the_tests_run_with():
+    """Names a version of each package that doof_ext and its users' extras ask for; from 3.11 on the lock's."""
+    tested, metadata = _pins("requirements.lock", (3, 11)), (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = metadata.partition("[project.optional-dependencies]")
+    extras = [line for line in project[2].splitlines() if re.match(r"(minari|adroit|report|render|tune) = ", line)]
+    dependencies = project[0].partition("dependencies = [")[2].partition("]\n")[0]
+    asked = re.findall(r'"([\w-]+)(?:\[[\w,]+\])?[<>=]', dependencies + "".join(extras))
+    assert len(asked) > 15
+    for python in ((3, 10), (3, 11)):
+        pinned = _pins("constraints.txt", python)
+        assert set(asked) <= set(pinned)
+        if python == (3, 11):
+            assert {n: v for n, v in pinned.items() if n in tested} == {n: tested[n] for n in pinned if n in tested}
+
+
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings_handlers")),
     reason="the docs' tools are not installed",
