@@ -25,7 +25,7 @@ from doof_ext.data.recipe import generate
 from doof_ext.errors import Interrupted
 from doof_ext.learning.factory import build_dynamics
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
-from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks import get_spec, make_env, specs
 
 TASK = "hopper-random-v2"
 
@@ -52,6 +52,15 @@ def device(request):
 def _seeded():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _registered_tasks():
+    """Tasks that a test registers are gone after it."""
+    before = dict(specs._SPECS)
+    yield
+    specs._SPECS.clear()
+    specs._SPECS.update(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -168,7 +168,8 @@ def test_the_users_constraints_are_what_the_tests_run_with():
     """Names a version of each package that doof_ext and its users' extras ask for; from 3.11 on the lock's."""
     tested, metadata = _pins("requirements.lock", (3, 11)), (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     project = metadata.partition("[project.optional-dependencies]")
-    extras = [line for line in project[2].splitlines() if re.match(r"(minari|adroit|report|render|tune) = ", line)]
+    users = re.compile(r"(minari|adroit|report|render|deploy|tune) = ")
+    extras = [line for line in project[2].splitlines() if users.match(line)]
     dependencies = project[0].partition("dependencies = [")[2].partition("]\n")[0]
     asked = re.findall(r'"([\w-]+)(?:\[[\w,]+\])?[<>=]', dependencies + "".join(extras))
     assert len(asked) > 15
