@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from doof_ext.data.dataset import Dataset
+from doof_ext.data.recipe import VERSION
 from doof_ext.errors import UserError
 
 _CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
@@ -125,6 +126,9 @@ def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> l
     if outside:
         of_all = f"{outside} of {len(dataset)}"
         findings.append(f"WARNING: {of_all} recorded actions lie outside the action space: other units?")
+    made_by = dataset.metadata.get("recipe_version", VERSION)
+    if made_by != VERSION:
+        findings.append(f"WARNING: the data are of version {made_by} of the recipes; {VERSION} makes other data")
     if "reconstructed" in dataset.metadata:
         findings.append(f"data: {dataset.metadata['reconstructed']}")
     differing, looked_at = termination_errors(rule, dataset)
