@@ -27,11 +27,11 @@ def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
     assert made.returncode == 0 and "d.hdf5: 500 steps" in made.stdout, made.stderr
     told = _run("make_dataset.py", "--info", "d.hdf5", cwd=tmp_path).stdout
     for words in (
-        "500 in",
+        "transitions                          500             1000000",
         "11 observed, 3 acted",
         "normalised",
         "qpos [6]",
-        "recipe        hopper-random-v2",
+        "recipe          hopper-random-v2",
         "physics check: the environment reproduces",
     ):
         assert words in told, words
@@ -49,7 +49,7 @@ def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
     )
     assert (
         "100 steps" in cut.stdout
-        and "recipe        hopper-random-v2" in _run("make_dataset.py", "--info", "e.hdf5", cwd=tmp_path).stdout
+        and "recipe          hopper-random-v2" in _run("make_dataset.py", "--info", "e.hdf5", cwd=tmp_path).stdout
     )
 
 
