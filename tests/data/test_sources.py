@@ -55,8 +55,13 @@ def test_sources_that_have_nothing_say_so():
     with pytest.raises(UserError, match=r"--download fetches http.* into .*or take --source recipe"):
         data.load("d4rl", get_spec("hopper-random-v2"))
     for source in ("auto", "d4rl", "recipe"):
-        with pytest.raises(UserError, match=r"--download .*minari:D4RL/pen/human-v2; human data cannot be made here"):
+        with pytest.raises(UserError, match=r"--download .*minari:D4RL/pen/human-v2, or .*--source dapg:FILE"):
             data.load(source, get_spec("pen-human-v1"))
+    with pytest.raises(UserError, match=r"minari:D4RL/pen/cloned-v2, or .*--source clone:FILE"):
+        data.load("auto", get_spec("pen-cloned-v1"))
+    for source in ("random", "clone:d.hdf5", "dapg:d.pickle"):
+        with pytest.raises(UserError, match=r"make_dataset\.py's; .*--source hdf5:FILE"):
+            data.load(source, get_spec("pen-cloned-v1"))
     with pytest.raises(UserError, match="a task of your own: give its data"):
         data.load("auto", TaskSpec("own", "Pendulum-v1", "never"))
     with pytest.raises(UserError, match="none of D4RL's tasks"):

@@ -2,12 +2,16 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import needs_adroit
+
+from doof_ext.tasks import make_env
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +61,11 @@ def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
     ("argv", "message"),
     [
         ([], "give --task"),
-        (["--task", "pen-human-v1", "--out", "d.hdf5"], "human data cannot be made here"),
+        (["--task", "pen-human-v1", "--out", "d.hdf5"], "--source dapg:FILE"),
+        (["--task", "hopper-medium-v2", "--source", "clone:a.hdf5", "--out", "d.hdf5"], "cannot be made from --source"),
+        (["--task", "pen-cloned-v1", "--source", "clone:a.hdf5", "--out", "d.hdf5"], "no dataset file at a.hdf5"),
+        (["--task", "pen-cloned-v1", "--source", "clone:", "--out", "d.hdf5"], "give --source clone:FILE"),
+        (["--task", "pen-human-v1", "--source", "dapg:a.pickle", "--out", "d.hdf5"], "a.pickle cannot be read"),
         (["--task", "hopper-random-v2", "--steps", "1", "--out", "d.hdf5"], "--steps is 1"),
         (["--info", "none.hdf5"], "no dataset file"),
         (["--steps", "many"], "invalid int"),
@@ -67,6 +75,28 @@ def test_make_datasets_bad_input_is_one_line(tmp_path, argv, message):
     done = _run("make_dataset.py", *argv, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@needs_adroit
+def test_the_pens_two_files_are_made_from_demonstrations_in_hand_dapgs_form(tmp_path):
+    env, rng = make_env("pen-human-v1", seed=0), np.random.default_rng(0)
+    listed = []
+    for length in (30, 20):
+        env.reset()
+        listed.append({"actions": rng.uniform(-1, 1, (length, 24)), "init_state_dict": env.state()})
+    (tmp_path / "demos.pickle").write_bytes(pickle.dumps(listed))
+    for task, source, steps, made in (
+        ("pen-human-v1", "dapg:demos.pickle", (), "human.hdf5: 50 steps"),
+        ("pen-human-v1", "dapg:demos.pickle", ("--steps", 35), "human.hdf5: 35 steps"),
+        ("pen-cloned-v1", "clone:human.hdf5", ("--steps", 120), "cloned.hdf5: 120 steps"),
+    ):
+        argv = ("--task", task, "--source", source, *steps, "--out", made.split(":")[0])
+        done = _run("make_dataset.py", *argv, cwd=tmp_path)
+        assert done.returncode == 0 and made in done.stdout, done.stderr
+    told = _run("make_dataset.py", "--info", "cloned.hdf5", cwd=tmp_path).stdout
+    for words in ("recipe          pen-cloned-v1", "desired_orien [4]", "physics check: the environment reproduces"):
+        assert words in told, words
+    assert "D4RL's file" not in told
 
 
 @needs_adroit
