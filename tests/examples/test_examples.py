@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import needs_adroit
 
+from doof_ext.cli.data import main
 from doof_ext.tasks import make_env
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +63,6 @@ def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
     [
         ([], "give --task"),
         (["--task", "pen-human-v1", "--out", "d.hdf5"], "--source dapg:FILE"),
-        (["--task", "hopper-medium-v2", "--source", "clone:a.hdf5", "--out", "d.hdf5"], "cannot be made from --source"),
-        (["--task", "pen-cloned-v1", "--source", "clone:a.hdf5", "--out", "d.hdf5"], "no dataset file at a.hdf5"),
-        (["--task", "pen-cloned-v1", "--source", "clone:", "--out", "d.hdf5"], "give --source clone:FILE"),
         (["--task", "pen-human-v1", "--source", "dapg:a.pickle", "--out", "d.hdf5"], "a.pickle cannot be read"),
         (["--task", "hopper-random-v2", "--steps", "1", "--out", "d.hdf5"], "--steps is 1"),
         (["--info", "none.hdf5"], "no dataset file"),
@@ -77,6 +75,22 @@ def test_make_datasets_bad_input_is_one_line(tmp_path, argv, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("task", "source", "message"),
+    [
+        ("hopper-medium-v2", "clone:a.hdf5", "hopper-medium-v2 cannot be made from --source clone:FILE"),
+        ("pen-cloned-v1", "dapg:a.pickle", "pen-human-v1 from dapg:FILE, pen-cloned-v1 from clone:FILE"),
+        ("pen-cloned-v1", "clone:a.hdf5", "no dataset file at a.hdf5"),
+        ("pen-cloned-v1", "clone:", "give --source clone:FILE"),
+    ],
+)
+def test_what_the_pens_files_cannot_be_made_from_is_one_line(tmp_path, monkeypatch, capsys, task, source, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--task", task, "--source", source, "--out", "d.hdf5"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert message in told and not list(tmp_path.iterdir())
+
+
 @needs_adroit
 def test_the_pens_two_files_are_made_from_demonstrations_in_hand_dapgs_form(tmp_path):
     env, rng = make_env("pen-human-v1", seed=0), np.random.default_rng(0)
@@ -86,8 +100,7 @@ def test_the_pens_two_files_are_made_from_demonstrations_in_hand_dapgs_form(tmp_
         listed.append({"actions": rng.uniform(-1, 1, (length, 24)), "init_state_dict": env.state()})
     (tmp_path / "demos.pickle").write_bytes(pickle.dumps(listed))
     for task, source, steps, made in (
-        ("pen-human-v1", "dapg:demos.pickle", (), "human.hdf5: 50 steps"),
-        ("pen-human-v1", "dapg:demos.pickle", ("--steps", 35), "human.hdf5: 35 steps"),
+        ("pen-human-v1", "dapg:demos.pickle", ("--steps", 45), "human.hdf5: 45 steps"),
         ("pen-cloned-v1", "clone:human.hdf5", ("--steps", 120), "cloned.hdf5: 120 steps"),
     ):
         argv = ("--task", task, "--source", source, *steps, "--out", made.split(":")[0])
