@@ -17,7 +17,9 @@ from doof_ext.data.dataset import Dataset, concatenate, read_dataset, repeated_s
 from doof_ext.data.recipe import VERSION, record
 from doof_ext.tasks import TaskSpec
 
-_HIDDEN_DIMS = (256, 256)  # D4RL publishes its clone beside the data: these layers and a mean, no deviation
+# D4RL's file holds its clone: these layers and a mean without a deviation (fc0, fc1 and last_fc of v1-cloned in the
+# TensorFlow Datasets catalogue, d4rl_adroit_pen). How it was fitted is not published.
+_HIDDEN_DIMS = (256, 256)
 _EPOCHS = 100
 _BATCH_SIZE = 256
 _LR = 1e-3
