@@ -1,7 +1,8 @@
 """Makes, converts and describes datasets in D4RL's HDF5 format.
 
 python run_example/make_dataset.py --task walker2d-medium-v2 --source recipe --steps 20000 --out walker2d.hdf5
-python run_example/make_dataset.py --task pen-human-v1 --source minari:D4RL/pen/human-v2 --out pen.hdf5
+python run_example/make_dataset.py --task pen-human-v1 --source dapg:pen-v0_demos.pickle --out pen-human.hdf5
+python run_example/make_dataset.py --task pen-cloned-v1 --source clone:pen-human.hdf5 --out pen-cloned.hdf5
 python run_example/make_dataset.py --info walker2d.hdf5
 """
 
@@ -10,11 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from doof_ext.cli.exit_code import exit_code_of
 from doof_ext.config import OneLineParser
+from doof_ext.data import FILE_MAKERS
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from doof_ext.data.dataset import Dataset
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -25,11 +31,12 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--source",
         default="recipe",
-        help="recipe, random (uniform actions in the task's environment), d4rl, hdf5:FILE or minari:ID "
-        "(default: recipe)",
+        help="recipe, random (uniform actions in the task's environment), d4rl, hdf5:FILE, minari:ID; of the pen's "
+        "tasks also dapg:FILE (hand_dapg's demonstrations, replayed: pen-human) and clone:FILE (a clone of pen-human's "
+        "FILE, and its rows: pen-cloned) (default: recipe)",
     )
     parser.add_argument("--steps", type=int, help="how many steps; all, or as many as D4RL's file, by default")
-    parser.add_argument("--seed", type=int, default=1, help="of recipe and random data (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="of data that are made here (default: 1)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's file where it is not on this machine")
     parser.add_argument("--out", type=os.path.expanduser, help="the HDF5 file to write")
     parser.add_argument(
@@ -66,6 +73,23 @@ def _describe(args: argparse.Namespace) -> None:
         print(*physics_findings(make_env(spec), dataset), sep="\n")
 
 
+def _of_demonstrations(kind: str, path: str, spec: TaskSpec, steps: int, args: argparse.Namespace) -> Dataset:
+    """A dataset of the pen's human demonstrations, from hand_dapg's pickle or a file of pen-human."""
+    if not path:
+        raise UserError(f"--source {kind}: which file? give --source {kind}:FILE")
+    if FILE_MAKERS.get(spec.name) != kind:
+        known = ", ".join(f"{task} from {maker}:FILE" for task, maker in FILE_MAKERS.items())
+        raise UserError(f"{spec.name} cannot be made from --source {kind}:FILE; what can: {known}")
+    if kind == "clone":
+        from doof_ext.data.cloning import generate_cloned
+
+        return generate_cloned(path, spec, steps, args.seed)
+    from doof_ext.data.dataset import first_steps
+    from doof_ext.data.demonstrations import replay
+
+    return first_steps(replay(path, spec), args.steps)
+
+
 def _make(args: argparse.Namespace) -> None:
     spec = _task(args)
     if spec is None or not args.out:
@@ -82,8 +106,11 @@ def _make(args: argparse.Namespace) -> None:
     check_writable(args.out)
     spec = spec if spec.obs_dim else make_env(spec).spec
     steps: int = args.steps or spec.dataset_steps or 10_000
+    kind, _, name = args.source.partition(":")
     if args.source == "random":
         dataset = record_uniform(spec, steps, args.seed)
+    elif kind in FILE_MAKERS.values():
+        dataset = _of_demonstrations(kind, os.path.expanduser(name), spec, steps, args)
     elif args.source == "recipe" and has_recipe(spec):
         dataset = generate(spec, steps, args.seed)
     else:

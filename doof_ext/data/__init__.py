@@ -12,7 +12,10 @@ from doof_ext.tasks.specs import TaskSpec
 if TYPE_CHECKING:
     from doof_ext.data.dataset import Dataset  # needs h5py
 
-__all__ = ["LoadedDataset", "absolute_source", "check_source", "load", "with_provenance"]
+__all__ = ["FILE_MAKERS", "LoadedDataset", "absolute_source", "check_source", "load", "with_provenance"]
+
+FILE_MAKERS = {"pen-human-v1": "dapg", "pen-cloned-v1": "clone"}
+"""By task, the kind of source that make_dataset.py makes its file from: KIND:FILE. No run takes one."""
 
 
 @dataclass
@@ -27,6 +30,8 @@ class LoadedDataset:
 def check_source(source: str) -> None:
     """Raises UserError unless ``source`` is auto, d4rl, recipe, hdf5:FILE or minari:ID."""
     kind, _, name = source.partition(":")
+    if kind in (*FILE_MAKERS.values(), "random"):
+        raise UserError(f"--source {source} is make_dataset.py's; run that, then give its file as --source hdf5:FILE")
     if not (source in ("auto", "d4rl", "recipe") or (kind in ("hdf5", "minari") and name)):
         raise UserError(f"unknown source {source!r}; choose auto, d4rl, hdf5:FILE, minari:ID or recipe")
 
@@ -102,7 +107,9 @@ def _where_from(spec: TaskSpec) -> str:
     if has_recipe(spec):
         other = "or take --source recipe"
     else:
-        other = f"or take --source minari:D4RL/{spec.domain}/{spec.quality}-v2; {spec.quality} data cannot be made here"
+        other = f"or take --source minari:D4RL/{spec.domain}/{spec.quality}-v2"
+        if spec.name in FILE_MAKERS:
+            other += f", or make a file with make_dataset.py --source {FILE_MAKERS[spec.name]}:FILE"
     return (
         f"no D4RL file for {spec.name}: --download fetches {d4rl_files.url(spec)} into {d4rl_files.folder()}, {other}"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any, Protocol
 
@@ -28,11 +28,11 @@ class RecordingPolicy(Protocol):
 
 
 class Behaviour:
-    """A stochastic policy a = tanh(μ(s) + σ(s)·ε) with ReLU hidden layers.
+    """A policy a = tanh(μ(s) + σ(s)·ε) with ReLU hidden layers; without log_std a = tanh(μ(s)).
 
     Args:
-        weights: Arrays ``hidden.<i>.weight`` [out, in], ``hidden.<i>.bias``, ``mean.weight``, ``mean.bias``,
-            ``log_std.weight``, ``log_std.bias``.
+        weights: Arrays ``hidden.<i>.weight`` [out, in], ``hidden.<i>.bias``, ``mean.weight``, ``mean.bias`` and, of a
+            stochastic policy, ``log_std.weight``, ``log_std.bias``.
         metadata: How it was made; ``behaviour`` describes it in a few words.
     """
 
@@ -40,26 +40,8 @@ class Behaviour:
         count = sum(name.startswith("hidden.") and name.endswith(".weight") for name in weights)
         self._hidden = [(weights[f"hidden.{i}.weight"], weights[f"hidden.{i}.bias"]) for i in range(count)]
         self._mean = weights["mean.weight"], weights["mean.bias"]
-        self._log_std = weights["log_std.weight"], weights["log_std.bias"]
+        self._log_std = (weights["log_std.weight"], weights["log_std.bias"]) if "log_std.bias" in weights else None
         self.metadata = dict(metadata or {})
-
-    @classmethod
-    def random(
-        cls, obs_dim: int, action_dim: int, rng: np.random.Generator, hidden_dims: Sequence[int] = (256, 256)
-    ) -> Behaviour:
-        """A randomly initialised policy, as D4RL's random datasets are recorded with.
-
-        Layers are uniform in ±1/√(fan-in), so the actions are close to tanh of standard normal noise.
-        """
-        widths = [obs_dim, *hidden_dims]
-        shapes = {f"hidden.{i}": (widths[i], widths[i + 1]) for i in range(len(hidden_dims))}
-        shapes |= {"mean": (widths[-1], action_dim), "log_std": (widths[-1], action_dim)}
-        weights = {}
-        for name, (fan_in, fan_out) in shapes.items():
-            bound = fan_in**-0.5
-            weights[f"{name}.weight"] = rng.uniform(-bound, bound, (fan_out, fan_in)).astype(np.float32)
-            weights[f"{name}.bias"] = rng.uniform(-bound, bound, fan_out).astype(np.float32)
-        return cls(weights, {"behaviour": "randomly initialised policy"})
 
     @classmethod
     def shipped(cls, name: str) -> list[Behaviour]:
@@ -77,11 +59,13 @@ class Behaviour:
         return [cls({key: stack[index] for key, stack in weights.items()}, metadata) for index in several]
 
     def act(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """observation [O] → a sampled action [A] float32 in (-1, 1)."""
+        """observation [O] → an action [A] float32 in (-1, 1), sampled where the policy is stochastic."""
         x = observation.astype(np.float32)
         for weight, bias in self._hidden:
             x = np.maximum(weight @ x + bias, 0.0)
         mean = self._mean[0] @ x + self._mean[1]
+        if self._log_std is None:
+            return np.tanh(mean).astype(np.float32)
         log_std = np.clip(self._log_std[0] @ x + self._log_std[1], *LOG_STD_BOUNDS)
         noise = rng.standard_normal(len(mean), dtype=np.float32)
         return np.tanh(mean + np.exp(log_std) * noise).astype(np.float32)

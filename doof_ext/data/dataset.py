@@ -86,6 +86,15 @@ def first_steps(dataset: Dataset, steps: int | None) -> Dataset:
     return Dataset(**columns, states={n: s[:steps] for n, s in dataset.states.items()}, metadata=dataset.metadata)
 
 
+def repeated_steps(dataset: Dataset, steps: int) -> Dataset:
+    """``steps`` steps: the dataset's, over and over; its last episode, and the one that is cut, end in timeouts."""
+    rows = np.arange(steps) % len(dataset)
+    columns = {name: getattr(dataset, name)[rows] for name in (*_FLOATS, *_FLAGS)}
+    ends = np.append(np.flatnonzero(rows == len(dataset) - 1), steps - 1)
+    columns["timeouts"][ends] = ~columns["terminals"][ends]
+    return Dataset(**columns, states={n: s[rows] for n, s in dataset.states.items()}, metadata=dataset.metadata)
+
+
 def read_dataset(path: _Path, spec: TaskSpec | None = None) -> Dataset:
     """Reads a D4RL HDF5 file, each column without an intermediate copy.
 

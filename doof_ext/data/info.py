@@ -5,26 +5,54 @@ from __future__ import annotations
 import numpy as np
 
 from doof_ext.data import episodes
+from doof_ext.data.d4rl_statistics import STATISTICS, Statistics, statistics_of
 from doof_ext.data.dataset import Dataset
 from doof_ext.tasks.specs import TaskSpec
 
 
 def describe(dataset: Dataset, spec: TaskSpec | None = None) -> list[str]:
-    """Size, provenance, lengths and returns of a dataset; with a task's spec, normalised returns too."""
-    returns, lengths = episodes.returns_and_lengths(dataset)
-    dimensions = f"{dataset.observations.shape[1]} observed, {dataset.actions.shape[1]} acted"
-    lines = [f"{'steps':<14}{len(dataset)} in {len(returns)} episodes; dimensions: {dimensions}"]
-    lines += [f"{'ends':<14}{dataset.terminals.sum()} terminals, {dataset.timeouts.sum()} timeouts"]
-    lines += [_spread("length", lengths), _spread("return", returns)]
-    if spec is not None:
-        lines.append(_spread("normalised", 100 * spec.normalized_score(returns)))
+    """Dimensions, episodes, returns and provenance of a dataset.
+
+    With a task's spec, returns are normalised too, and the figures of D4RL's own file stand beside the dataset's where
+    they are known.
+    """
+    _, lengths = episodes.returns_and_lengths(dataset)
     shapes = [f"{name} {list(state.shape[1:])}" for name, state in dataset.states.items()]
-    lines.append(f"{'states':<14}{', '.join(shapes) or 'none recorded'}")
-    lines += [f"{name:<14}{value}" for name, value in dataset.metadata.items()]
+    lines = [
+        ("dimensions", f"{dataset.observations.shape[1]} observed, {dataset.actions.shape[1]} acted"),
+        ("ends", f"{dataset.terminals.sum()} terminals, {dataset.timeouts.sum()} timeouts"),
+        ("lengths", f"std {np.std(lengths):.1f}, from {min(lengths)} to {max(lengths)}"),
+        ("states", ", ".join(shapes) or "none recorded"),
+        *dataset.metadata.items(),
+    ]
+    return [*_table(statistics_of(dataset), spec), *(f"{name:<16}{value}" for name, value in lines)]
+
+
+def _table(found: Statistics, spec: TaskSpec | None) -> list[str]:
+    columns = {"this file": _cells(found, spec)}
+    if spec is not None and spec.name in STATISTICS:
+        columns["D4RL's file"] = _cells(STATISTICS[spec.name], spec)
+    lines = [f"{'':<20}" + "".join(f"{name:>20}" for name in columns)]
+    for name in columns["this file"]:
+        lines.append(f"{name:<20}" + "".join(f"{cells[name]:>20}" for cells in columns.values()))
     return lines
 
 
-def _spread(name: str, values: np.ndarray) -> str:
-    return (
-        f"{name:<14}mean {np.mean(values):.1f}, std {np.std(values):.1f}, from {min(values):.1f} to {max(values):.1f}"
-    )
+def _cells(figures: Statistics, spec: TaskSpec | None) -> dict[str, str]:
+    mean, best = _rounded(figures.return_mean), _rounded(figures.return_max)
+    if figures.return_std is not None:
+        mean += f" ± {_rounded(figures.return_std)}"
+    cells = {"transitions": str(figures.transitions), "episodes": str(figures.episodes), "return": mean}
+    if spec is not None:
+        cells["normalised"] = f"{100 * spec.normalized_score(figures.return_mean):.1f}"
+        best += f" ({100 * spec.normalized_score(figures.return_max):.1f})"
+    return cells | {
+        "best return": best,
+        "mean length": f"{figures.length_mean:.1f}",
+        "return per step": f"{figures.reward_mean:.2f}",
+    }
+
+
+def _rounded(value: float) -> str:
+    """Four digits or so: 18.40, 288.8, 4770."""
+    return f"{value:.{2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0}f}"

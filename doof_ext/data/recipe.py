@@ -25,7 +25,7 @@ from doof_ext.tasks.interaction import check_env
 
 STREAM_STEPS = 10_000
 _Job = tuple[TaskSpec, RecordingPolicy, int, int, int]  # spec, policy, seed, number of the stream, its length
-VERSION = 2  # part of a cached file's name; counts changes of what a recipe yields
+VERSION = 3  # part of a cached file's name; counts changes of what a recipe yields
 _SHIPPED = {  # the files in data/behaviours that a quality is recorded with, after the domain's name
     "medium": ("medium",),
     "medium-replay": ("replay",),
@@ -39,11 +39,12 @@ def has_recipe(spec: TaskSpec) -> bool:
     return spec.domain in _DOMAINS and bool(spec.paper_name) and (spec.quality == "random" or spec.quality in _SHIPPED)
 
 
-def behaviours(spec: TaskSpec, seed: int) -> list[Behaviour]:
+def behaviours(spec: TaskSpec) -> Sequence[RecordingPolicy]:
     """The policies that the task's recipe is recorded with, oldest first, each for an equal share of the steps."""
     if spec.quality == "random":
-        assert spec.obs_dim is not None and spec.action_dim is not None  # as D4RL's tasks have them
-        return [Behaviour.random(spec.obs_dim, spec.action_dim, _rng(spec, seed))]
+        assert spec.action_dim is not None  # as D4RL's tasks have it
+        bound = np.ones(spec.action_dim, np.float32)
+        return [UniformBehaviour(-bound, bound)]
     return [policy for kind in _SHIPPED[spec.quality] for policy in Behaviour.shipped(f"{spec.domain}-{kind}")]
 
 
@@ -53,7 +54,7 @@ def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, process
     Args:
         spec: The task's spec.
         steps: Number of steps; by default that of D4RL's file.
-        seed: Of policies, environments and actions.
+        seed: Of environments and actions.
         processes: Workers that record; by default one per core.
 
     Raises:
@@ -88,7 +89,7 @@ def _cache_path(task: str, steps: int, seed: int) -> str:
 
 def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
     """Records ``steps`` steps of the recipe's behaviours, on all cores."""
-    policies = behaviours(spec, seed)
+    policies = behaviours(spec)
     metadata = {
         "recipe": spec.name,
         "task": spec.name,
@@ -97,7 +98,7 @@ def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None
         "recipe_version": VERSION,
         "behaviour": " + ".join(dict.fromkeys(str(policy.metadata["behaviour"]) for policy in policies)),
     }
-    return _record(spec, policies, steps, seed, processes, metadata)
+    return record(spec, policies, steps, seed, processes, metadata)
 
 
 def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
@@ -114,10 +115,10 @@ def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None 
         "recipe_version": VERSION,
     }
     env.close()
-    return _record(spec, [behaviour], steps, seed, processes, metadata)
+    return record(spec, [behaviour], steps, seed, processes, metadata)
 
 
-def _record(
+def record(
     spec: TaskSpec,
     policies: Sequence[RecordingPolicy],
     steps: int,
@@ -125,6 +126,16 @@ def _record(
     processes: int | None,
     metadata: dict[str, Any],
 ) -> Dataset:
+    """Records ``steps`` steps of policies that share them equally.
+
+    Args:
+        spec: The task's spec.
+        policies: Policies, in the order of their rows.
+        steps: Number of rows.
+        seed: Of environments and actions.
+        processes: Workers that record; by default one per core.
+        metadata: Of the dataset; ``recipe`` names it on the progress bar.
+    """
     jobs: list[_Job] = []
     for policy, share in zip(policies, np.diff(np.linspace(0, steps, len(policies) + 1).astype(int)), strict=True):
         for start in range(0, share, STREAM_STEPS):

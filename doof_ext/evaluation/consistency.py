@@ -13,6 +13,7 @@ import torch
 from doof_ext import kit
 from doof_ext.data import episodes
 from doof_ext.data.dataset import Dataset
+from doof_ext.data.recipe import VERSION
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec
 
@@ -256,6 +257,9 @@ def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> l
     if outside:
         of_all = f"{outside} of {len(dataset)}"
         findings.append(f"WARNING: {of_all} recorded actions lie outside the action space: other units?")
+    made_by = dataset.metadata.get("recipe_version", VERSION)
+    if made_by != VERSION:
+        findings.append(f"WARNING: the data are of version {made_by} of the recipes; {VERSION} makes other data")
     findings += _still_actions(env, dataset)
     findings += _reconstruction_findings(dataset)
     if not dataset.rewards.any():

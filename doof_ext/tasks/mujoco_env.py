@@ -42,6 +42,17 @@ class MujocoTaskEnv(GymnasiumTaskEnv):
         data = self._env.unwrapped.data
         return {"qpos": data.qpos.copy(), "qvel": data.qvel.copy()}
 
+    def reset_to(self, state: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Starts an episode in a state, arrays by the names of :meth:`state`; returns its first observation [O]."""
+        self.reset()
+        simulator = self._env.unwrapped
+        self._set_state(simulator, **state)
+        return np.array(simulator._get_obs())
+
+    def is_unstable(self) -> bool:
+        """Whether MuJoCo has found a state of this episode unstable and silently reset it."""
+        return _is_unstable(self._env.unwrapped.data)
+
     def snapshot(self) -> dict[str, Any]:
         """The simulator's full integration state and the episode's number of steps."""
         simulator = self._env.unwrapped
@@ -95,7 +106,7 @@ class MujocoTaskEnv(GymnasiumTaskEnv):
         mujoco.mj_resetData(simulator.model, simulator.data)  # else the last call's warm start affects the solver
         self._set_state(simulator, **state)
         next_obs, reward, terminal, _, _ = simulator.step(action)
-        if any(simulator.data.warning[kind].number for kind in _BAD_STATES):
+        if _is_unstable(simulator.data):
             next_obs = np.full_like(next_obs, np.nan)  # MuJoCo has silently reset the unstable state
         return next_obs, float(reward), self._is_terminal(next_obs, terminal)
 
@@ -109,3 +120,7 @@ class MujocoTaskEnv(GymnasiumTaskEnv):
         super().close()
         if self._simulator is not None:
             self._simulator.close()
+
+
+def _is_unstable(simulation: mujoco.MjData) -> bool:
+    return any(simulation.warning[kind].number for kind in _BAD_STATES)

@@ -179,7 +179,7 @@ def _blocked(tmp_path):
         (["--uncertainty", "magic"], "choose aleatoric"),
         (["--online-steps", "-5"], "--online-steps is -5"),
         (["--source", "hdf5:none.hdf5"], "/none.hdf5; give the path of a D4RL HDF5 file"),
-        pytest.param(["--task", "pen-human-v1"], "human data cannot be made here", marks=needs_adroit),
+        pytest.param(["--task", "pen-human-v1"], "--source dapg:FILE", marks=needs_adroit),
         (["--env-id", "Pendulum-v1"], "when does an episode end"),
         (["--env-id", "Pendulum-v1", "--termination", "never"], "a task of your own"),
     ],

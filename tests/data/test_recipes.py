@@ -61,7 +61,7 @@ def test_normalised_returns_are_as_d4rl_has_them(recipes, domain):
 
 
 def test_medium_replay_is_snapshots_in_equal_shares_oldest_first(recipes):
-    policies = behaviours(get_spec("walker2d-medium-replay-v2"), seed=1)
+    policies = behaviours(get_spec("walker2d-medium-replay-v2"))
     assert len(policies) == 8
     actions = [policy.act(np.ones(17), np.random.default_rng(0)) for policy in policies]
     assert len({action.tobytes() for action in actions}) == 8
@@ -70,7 +70,7 @@ def test_medium_replay_is_snapshots_in_equal_shares_oldest_first(recipes):
 
 
 def test_medium_expert_is_half_medium_and_half_the_best_policy():
-    medium, best = behaviours(get_spec("hopper-medium-expert-v2"), seed=1)
+    medium, best = behaviours(get_spec("hopper-medium-expert-v2"))
     assert "medium" in medium.metadata["behaviour"] and "best" in best.metadata["behaviour"]
     assert best.metadata["return"] > medium.metadata["return"]
     dataset = generate(get_spec("hopper-medium-expert-v2"), steps=400, seed=1, processes=1)

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from doof_ext import data
-from doof_ext.data.behaviour import Behaviour
 from doof_ext.data.dataset import write_dataset
-from doof_ext.data.recipe import generate, load_recipe
+from doof_ext.data.recipe import VERSION, generate, load_recipe
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec, get_spec, make_env
 
@@ -56,8 +55,13 @@ def test_sources_that_have_nothing_say_so():
     with pytest.raises(UserError, match=r"--download fetches http.* into .*or take --source recipe"):
         data.load("d4rl", get_spec("hopper-random-v2"))
     for source in ("auto", "d4rl", "recipe"):
-        with pytest.raises(UserError, match=r"--download .*minari:D4RL/pen/human-v2; human data cannot be made here"):
+        with pytest.raises(UserError, match=r"--download .*minari:D4RL/pen/human-v2, or .*--source dapg:FILE"):
             data.load(source, get_spec("pen-human-v1"))
+    with pytest.raises(UserError, match=r"minari:D4RL/pen/cloned-v2, or .*--source clone:FILE"):
+        data.load("auto", get_spec("pen-cloned-v1"))
+    for source in ("random", "clone:d.hdf5", "dapg:d.pickle"):
+        with pytest.raises(UserError, match=r"make_dataset\.py's; .*--source hdf5:FILE"):
+            data.load(source, get_spec("pen-cloned-v1"))
     with pytest.raises(UserError, match="a task of your own: give its data"):
         data.load("auto", TaskSpec("own", "Pendulum-v1", "never"))
     with pytest.raises(UserError, match="none of D4RL's tasks"):
@@ -66,11 +70,21 @@ def test_sources_that_have_nothing_say_so():
         data.load("web", get_spec("hopper-random-v2"))
 
 
-def test_the_random_behaviour_is_random():
-    behaviour = Behaviour.random(11, 3, np.random.default_rng(0))
-    rng = np.random.default_rng(1)
-    actions = np.stack([behaviour.act(np.zeros(11), rng) for _ in range(500)])
-    assert abs(actions).max() <= 1 and 0.4 < actions.std() < 0.8
+def test_random_data_are_uniform_actions_as_d4rls(dataset):
+    assert dataset.metadata["behaviour"] == "uniform random actions"
+    counts, _ = np.histogram(dataset.actions, bins=10, range=(-1, 1))
+    assert counts.sum() == 1800 and abs(counts - 180).max() < 4 * 180**0.5
+    assert abs(np.corrcoef(dataset.actions.T) - np.eye(3)).max() < 0.12
+
+
+def test_a_file_that_an_earlier_version_cached_is_not_taken(tmp_path, monkeypatch, dataset):
+    monkeypatch.setenv("DOOF_DATA_DIR", str(tmp_path))
+    made = load_recipe(get_spec("hopper-random-v2"), steps=200, processes=1)
+    (path,) = tmp_path.iterdir()
+    assert f"-r{VERSION}." in path.name and made.metadata["recipe_version"] == VERSION > 2
+    path.unlink()
+    write_dataset(tmp_path / path.name.replace(f"-r{VERSION}.", "-r2."), dataset)
+    assert load_recipe(get_spec("hopper-random-v2"), steps=200, processes=1).sha256() == made.sha256()
 
 
 def test_a_cached_file_that_is_cut_short_is_made_again(tmp_path, monkeypatch, capsys):

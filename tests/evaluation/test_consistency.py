@@ -81,6 +81,12 @@ def test_data_of_another_environment_are_warned_of(dataset, env_id, recorded, wa
     assert lines == [f"WARNING: the data were recorded in {recorded}, the environment is {env_id}"] * warned
 
 
+def test_data_of_an_earlier_recipe_are_warned_of(env, dataset):
+    earlier = dataclasses.replace(dataset, metadata={**dataset.metadata, "recipe_version": 2})
+    (warning,) = check_consistency(env, RULE, earlier)[1:]
+    assert warning.startswith("WARNING: the data are of version 2 of the recipes;")
+
+
 def test_states_of_another_model_are_refused(env, dataset):
     states = {name: np.hstack([state, state]) for name, state in dataset.states.items()}
     with pytest.raises(UserError, match="12 columns, the environment 6"):

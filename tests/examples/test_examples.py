@@ -2,12 +2,17 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import needs_adroit
+
+from doof_ext.cli.data import main
+from doof_ext.tasks import make_env
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,11 +32,11 @@ def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
     assert made.returncode == 0 and "d.hdf5: 500 steps" in made.stdout, made.stderr
     told = _run("make_dataset.py", "--info", "d.hdf5", cwd=tmp_path).stdout
     for words in (
-        "500 in",
+        "transitions                          500             1000000",
         "11 observed, 3 acted",
         "normalised",
         "qpos [6]",
-        "recipe        hopper-random-v2",
+        "recipe          hopper-random-v2",
         "physics check: the environment reproduces",
     ):
         assert words in told, words
@@ -49,7 +54,7 @@ def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
     )
     assert (
         "100 steps" in cut.stdout
-        and "recipe        hopper-random-v2" in _run("make_dataset.py", "--info", "e.hdf5", cwd=tmp_path).stdout
+        and "recipe          hopper-random-v2" in _run("make_dataset.py", "--info", "e.hdf5", cwd=tmp_path).stdout
     )
 
 
@@ -96,7 +101,8 @@ def test_a_module_in_the_working_folder_is_an_environment_by_every_command(tmp_p
     [
         ([], "give --task"),
         (["--task", "hopper-random-v2", "--max-episode-steps", "9", "--out", "d.hdf5"], "goes with --env-id"),
-        (["--task", "pen-human-v1", "--out", "d.hdf5"], "human data cannot be made here"),
+        (["--task", "pen-human-v1", "--out", "d.hdf5"], "--source dapg:FILE"),
+        (["--task", "pen-human-v1", "--source", "dapg:a.pickle", "--out", "d.hdf5"], "a.pickle cannot be read"),
         (["--task", "hopper-random-v2", "--steps", "1", "--out", "d.hdf5"], "--steps is 1"),
         (["--info", "none.hdf5"], "no dataset file"),
         (["--steps", "many"], "invalid int"),
@@ -106,6 +112,43 @@ def test_make_datasets_bad_input_is_one_line(tmp_path, argv, message):
     done = _run("make_dataset.py", *argv, cwd=tmp_path)
     assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("task", "source", "message"),
+    [
+        ("hopper-medium-v2", "clone:a.hdf5", "hopper-medium-v2 cannot be made from --source clone:FILE"),
+        ("pen-cloned-v1", "dapg:a.pickle", "pen-human-v1 from dapg:FILE, pen-cloned-v1 from clone:FILE"),
+        ("pen-cloned-v1", "clone:a.hdf5", "no dataset file at a.hdf5"),
+        ("pen-cloned-v1", "clone:", "give --source clone:FILE"),
+    ],
+)
+def test_what_the_pens_files_cannot_be_made_from_is_one_line(tmp_path, monkeypatch, capsys, task, source, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--task", task, "--source", source, "--out", "d.hdf5"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert message in told and not list(tmp_path.iterdir())
+
+
+@needs_adroit
+def test_the_pens_two_files_are_made_from_demonstrations_in_hand_dapgs_form(tmp_path):
+    env, rng = make_env("pen-human-v1", seed=0), np.random.default_rng(0)
+    listed = []
+    for length in (30, 20):
+        env.reset()
+        listed.append({"actions": rng.uniform(-1, 1, (length, 24)), "init_state_dict": env.state()})
+    (tmp_path / "demos.pickle").write_bytes(pickle.dumps(listed))
+    for task, source, steps, made in (
+        ("pen-human-v1", "dapg:demos.pickle", ("--steps", 45), "human.hdf5: 45 steps"),
+        ("pen-cloned-v1", "clone:human.hdf5", ("--steps", 120), "cloned.hdf5: 120 steps"),
+    ):
+        argv = ("--task", task, "--source", source, *steps, "--out", made.split(":")[0])
+        done = _run("make_dataset.py", *argv, cwd=tmp_path)
+        assert done.returncode == 0 and made in done.stdout, done.stderr
+    told = _run("make_dataset.py", "--info", "cloned.hdf5", cwd=tmp_path).stdout
+    for words in ("recipe          pen-cloned-v1", "desired_orien [4]", "physics check: the environment reproduces"):
+        assert words in told, words
+    assert "D4RL's file" not in told
 
 
 @needs_adroit
