@@ -1,67 +1,115 @@
-"""Trains the behaviours of a domain's recipe datasets: online SAC, in D4RL's physics.
+"""The behaviours that recipe datasets are recorded with: trains them by online SAC, and chooses among what it has seen.
 
-    python run_example/train_behaviour.py --task hopper-medium-v2 --seed 0 --out doof_ext/data/behaviours
+    python run_example/train_behaviour.py --task hopper-medium-v2 --seed 0 --history histories/hopper-0
+    python run_example/train_behaviour.py --select histories/hopper-0 histories/hopper-1
+    python run_example/train_behaviour.py --table
 
-Three files are written as safetensors, with task, seed, steps, returns and settings in their metadata:
+Training has rlkit's settings and D4RL's physics. An iteration is 1 000 steps of the present policy, uniform actions in
+the first, then 1 000 gradient steps. Every second policy is kept in the history (float16) with the returns and lengths
+of ten episodes of sampled actions. A run that was stopped goes on with the same command.
 
-- DOMAIN-medium: the first policy that reaches a third of the expert's return, as D4RL defines it;
-- DOMAIN-replay: the policies on the way there, each for an equal share of the time spent, oldest first;
-- DOMAIN-best: the best policy of the whole run, overwritten each time it gets better.
+``--select`` writes three files for the domain of the histories, with provenance in their metadata:
 
-Returns are those of episodes with sampled actions, as datasets are recorded. A policy must be good in two sets of
-episodes; the return it is recorded with is the second's. ``--table`` prints what the files in --out say of themselves.
+- DOMAIN-medium: the policy whose episodes are most like those of D4RL's medium file, in mean return, mean length and
+  spread of returns;
+- DOMAIN-replay: the policies of that run on the way there, at equal intervals, oldest first;
+- DOMAIN-best: the policy with the highest mean return of all histories, unless the file there holds a better one.
+
+``--table`` records the recipes and prints their statistics beside those of D4RL's files.
 """
 
 import argparse
 import json
-import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from doof_ext import kit
+from doof_ext.checkpointing.random_state import get_random_state, set_random_state
+from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.data.behaviour import Behaviour
+from doof_ext.data.d4rl_statistics import STATISTICS, statistics_of
+from doof_ext.data.recipe import load_recipe
+from doof_ext.files import publish
 from doof_ext.learning.actor_critic import FastSAC
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
 
+STEPS_PER_ITERATION = 1_000
+LEARNING_RATE, BATCH_SIZE, HIDDEN = 3e-4, 256, (256, 256)
+KEPT_EVERY, CHECKPOINT_EVERY = 2, 20  # iterations
+
 
 class OnlineSAC(FastSAC, kit.SACPolicy):
-    """The kit's SAC with the fast step, on plain batches."""
+    """The kit's SAC with the fast step, on plain batches and actions in [-1, 1]."""
+
+    _scale_slope = 1.0
+
+    def _scale(self, squashed):
+        return squashed
+
+
+@dataclass
+class Snapshot:
+    """A policy of a history, and what ten of its episodes were like."""
+
+    path: Path
+    metadata: dict[str, Any]
+
+    @classmethod
+    def history(cls, folder):
+        """All of a folder, oldest first."""
+        snapshots = []
+        for path in sorted(Path(folder).glob("policy-*.safetensors")):
+            with safe_open(path, framework="numpy") as file:
+                snapshots.append(cls(path, json.loads(file.metadata()["behaviour"])))
+        return snapshots
+
+    @property
+    def behaviour(self):
+        weights = load_file(self.path)
+        return Behaviour({name: array.astype(np.float32) for name, array in weights.items()}, self.metadata)
 
 
 def get_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="hopper-medium-v2")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fraction", type=float, default=1 / 3, help="of the expert's return that medium reaches")
-    parser.add_argument("--max-steps", type=int, default=300_000)
-    parser.add_argument("--snapshots", type=int, default=8, help="policies in DOMAIN-replay")
-    parser.add_argument("--random-steps", type=int, default=5_000, help="uniform actions before learning")
-    parser.add_argument("--eval-every", type=int, default=4_000)
-    parser.add_argument("--eval-episodes", type=int, default=10)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--episodes", type=int, default=10, help="that tell how good a policy of the history is")
+    parser.add_argument("--history", metavar="FOLDER", help="train, and keep the policies here")
+    parser.add_argument("--select", metavar="FOLDER", nargs="+", help="choose from these histories of one domain")
+    parser.add_argument("--replay-policies", type=int, default=24, help="in DOMAIN-replay")
     parser.add_argument("--out", default="doof_ext/data/behaviours")
-    parser.add_argument("--table", action="store_true", help="print a table of the files in --out instead")
-    return parser.parse_args()
+    parser.add_argument("--table", action="store_true", help="record the recipes and compare them with D4RL's files")
+    parser.add_argument(
+        "--steps", type=int, help="of each recipe in the table, at most; as many as D4RL's file has by default"
+    )
+    args = parser.parse_args()
+    if sum(map(bool, (args.history, args.select, args.table))) != 1:
+        parser.error("give one of --history, --select and --table")
+    return args
 
 
-def make_policy(spec, lr):
-    backbone = kit.MLP(spec.obs_dim, [256, 256])
+def make_policy(spec):
+    backbone = kit.MLP(spec.obs_dim, list(HIDDEN))
     head = kit.TanhDiagGaussian(backbone.output_dim, spec.action_dim, unbounded=True, conditioned_sigma=True)
     actor = kit.ActorProb(backbone, head, "cpu")
-    critics = [kit.Critic(kit.MLP(spec.obs_dim + spec.action_dim, [256, 256]), "cpu") for _ in range(2)]
-    optims = [torch.optim.Adam(module.parameters(), lr=lr) for module in (actor, *critics)]
+    critics = [kit.Critic(kit.MLP(spec.obs_dim + spec.action_dim, list(HIDDEN)), "cpu") for _ in range(2)]
+    optims = [torch.optim.Adam(network.parameters(), lr=LEARNING_RATE) for network in (actor, *critics)]
     log_alpha = torch.zeros(1, requires_grad=True)
-    alpha = (-float(spec.action_dim), log_alpha, torch.optim.Adam([log_alpha], lr=lr))
+    alpha = (-float(spec.action_dim), log_alpha, torch.optim.Adam([log_alpha], lr=LEARNING_RATE))
     return OnlineSAC(actor, *critics, *optims, alpha=alpha)
 
 
 def to_weights(actor):
+    """The actor's layers by the names of Behaviour, float32."""
     linears = [layer for layer in actor.backbone.model if isinstance(layer, torch.nn.Linear)]
     layers = {f"hidden.{i}": layer for i, layer in enumerate(linears)}
     layers |= {"mean": actor.dist_net.mu, "log_std": actor.dist_net.sigma}
@@ -72,112 +120,157 @@ def to_weights(actor):
     }
 
 
-def mean_return(behaviour, env, episodes, rng):
-    returns = []
+def play(behaviour, env, episodes, rng):
+    """Returns [E] and lengths [E] of episodes of sampled actions."""
+    found = []
     for _ in range(episodes):
-        observation, done, total = env.reset(), False, 0.0
+        observation, done, total, length = env.reset(), False, 0.0, 0
         while not done:
             observation, reward, done, _ = env.step(behaviour.act(observation, rng))
-            total += reward
-        returns.append(total)
-    return float(np.mean(returns))
+            total, length = total + reward, length + 1
+        found.append((total, length))
+    returns, lengths = np.array(found).T
+    return returns, lengths.astype(int)
 
 
-def snapshots_of_equal_shares(history, count):
-    """Of ``history``, weights at equal intervals, the one in the middle of each of ``count`` shares, stacked [S, …]."""
-    middles = [int((share + 0.5) * len(history) / count) for share in range(count)]
-    return {name: np.stack([history[index][name] for index in middles]) for name in history[0]}
-
-
-def save(args, kind, weights, what, **result):
-    """Writes DOMAIN-kind.safetensors, whole or not at all."""
-    spec = get_spec(args.task)
-    name = f"{spec.domain}-{kind}"
-    metadata = {
-        "behaviour": f"{name}: {what}",
-        "domain": spec.domain,
-        "seed": args.seed,
-        **result,
-        "lr": args.lr,
-        "batch_size": args.batch_size,
-        "physics": "d4rl",
-    }
-    if "return" in result:
-        metadata["normalized_score"] = round(100 * spec.normalized_score(result["return"]), 1)
-    path = os.path.join(args.out, f"{name}.safetensors")
-    save_file(weights, path + ".tmp", metadata={"behaviour": json.dumps(metadata)})
-    os.replace(path + ".tmp", path)
-    tqdm.write(f"{path}: {json.dumps(metadata)}")
+def write_behaviour(path, weights, metadata):
+    """A safetensors file of float16 weights, whole or not at all."""
+    halves = {name: array.astype(np.float16) for name, array in weights.items()}
+    content = save(halves, metadata={"behaviour": json.dumps(metadata)})
+    publish(path, lambda file: file.write(content))
 
 
 def train(args):
+    """Runs SAC to ``--iterations`` from the history's last checkpoint."""
     torch.manual_seed(args.seed)
-    spec = get_spec(args.task)
-    env, eval_env = make_env(args.task, seed=args.seed), make_env(args.task, seed=args.seed + 1000)
-    policy = make_policy(spec, args.lr)
-    buffer = TensorReplayBuffer(args.max_steps, (spec.obs_dim,), action_dim=spec.action_dim)
-    rng = np.random.default_rng(args.seed)
-    goal, history, best = args.fraction * spec.ref_max_score, [to_weights(policy.actor)], None
+    spec, history = get_spec(args.task), Path(args.history)
+    history.mkdir(parents=True, exist_ok=True)
+    env, eval_env = make_env(spec, seed=args.seed), make_env(spec, seed=args.seed + 1000)
+    policy, rng = make_policy(spec), np.random.default_rng(args.seed)
+    buffer = TensorReplayBuffer(1_000_000, (spec.obs_dim,), action_dim=spec.action_dim)
+    store, done_before = CheckpointStore(str(history / "checkpoint")), 0
+    if (tree := store.load()) is not None:
+        policy.load_training_state(tree["policy"])
+        buffer.load_state_dict(tree["buffer"])
+        set_random_state(tree["generators"])
+        done_before = tree["iterations"]
+        rng = np.random.default_rng([args.seed, done_before])
+        env.seed(args.seed + 10_000 + done_before)
     observation = env.reset()
-    bar = tqdm(range(1, args.max_steps + 1), desc=f"SAC on {args.task}")
-    for step in bar:
-        if step <= args.random_steps:
-            action = env.action_space.sample()
-        else:
-            action = policy.select_action(observation[None])[0]
-        next_observation, reward, done, info = env.step(action)
-        buffer.add(observation, next_observation, action, reward, done and not info["TimeLimit.truncated"])
-        observation = env.reset() if done else next_observation
-        if step > args.random_steps:
-            policy.sac_step(buffer.sample(args.batch_size))
-        if step % args.eval_every == 0:
-            weights = to_weights(policy.actor)
-            behaviour = Behaviour(weights)
-            chosen_on = mean_return(behaviour, eval_env, args.eval_episodes, rng)
-            bar.set_postfix_str(f"return {chosen_on:.0f} of {goal:.0f}, best {best or 0:.0f}")
-            if best is None:
-                history.append(weights)
-            if chosen_on < (best or goal):
-                continue
-            result = {
-                "steps": step,
-                "return": round(mean_return(behaviour, eval_env, args.eval_episodes, rng), 1),
-                "eval_episodes": args.eval_episodes,
-            }
-            if result["return"] < (best or goal):
-                continue  # its first episodes were lucky
-            if best is None:
-                save(args, "medium", weights, f"SAC stopped at {args.fraction:.3g} of expert return", **result)
-                replay = snapshots_of_equal_shares(history, args.snapshots)
-                save(args, "replay", replay, f"{args.snapshots} policies of SAC on the way to medium", steps=step)
-            best = result["return"]
-            save(args, "best", weights, "best policy of one run of SAC", **result)
-    if best is None:
-        raise SystemExit(f"no return of {goal:.0f} in {args.max_steps} steps: nothing written")
+    bar = tqdm(
+        range(done_before + 1, args.iterations + 1),
+        desc=f"SAC {spec.domain} {args.seed}",
+        initial=done_before,
+        total=args.iterations,
+    )
+    for iteration in bar:
+        behaviour = Behaviour(to_weights(policy.actor))
+        for _ in range(STEPS_PER_ITERATION):
+            action = env.action_space.sample() if iteration == 1 else behaviour.act(observation, rng)
+            next_observation, reward, done, info = env.step(action)
+            buffer.add(observation, next_observation, action, reward, done and not info["TimeLimit.truncated"])
+            observation = env.reset() if done else next_observation
+        for _ in range(STEPS_PER_ITERATION):
+            policy.sac_step(buffer.sample(BATCH_SIZE))
+        if iteration % KEPT_EVERY == 0:
+            policy.check_weights(f"iteration {iteration}")
+            bar.set_postfix_str(keep(args, spec, to_weights(policy.actor), iteration, eval_env, rng))
+        if iteration % CHECKPOINT_EVERY == 0:
+            state = {"policy": policy.training_state(), "buffer": buffer.state_dict(), "generators": get_random_state()}
+            store.save(state | {"iterations": iteration})
 
 
-def table(folder):
-    """The files' metadata as a Markdown table."""
-    lines = ["| file | policies | seed | steps | return | normalised |", "|---|---|---|---|---|---|"]
-    for name in sorted(os.listdir(folder)):
-        if name.endswith(".safetensors"):
-            with safe_open(os.path.join(folder, name), framework="numpy") as file:
-                made = json.loads(file.metadata()["behaviour"])
-                shape = file.get_slice("mean.bias").get_shape()
-            count = shape[0] if len(shape) == 2 else 1
-            score = [made.get("return", ""), made.get("normalized_score", "")]
-            cells = [name.removesuffix(".safetensors"), count, made["seed"], made["steps"], *score]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+def keep(args, spec, weights, iteration, env, rng):
+    """Writes the present policy to the history; returns a line about it."""
+    steps = iteration * STEPS_PER_ITERATION
+    rounded = Behaviour({name: array.astype(np.float16).astype(np.float32) for name, array in weights.items()})
+    returns, lengths = play(rounded, env, args.episodes, rng)
+    metadata = {
+        "domain": spec.domain,
+        "seed": args.seed,
+        "steps": steps,
+        "lr": LEARNING_RATE,
+        "batch_size": BATCH_SIZE,
+        "physics": "d4rl",
+        "returns": [round(value, 1) for value in returns.tolist()],
+        "lengths": lengths.tolist(),
+    }
+    write_behaviour(Path(args.history) / f"policy-{steps:07d}.safetensors", weights, metadata)
+    return f"return {returns.mean():.0f} ± {returns.std():.0f}, length {lengths.mean():.0f}"
+
+
+def mismatch(returns, lengths, d4rl):
+    """How unlike D4RL's the episodes are: relative errors of mean return and length, and half that of the spread."""
+    errors = np.mean(returns) / d4rl.return_mean - 1, np.mean(lengths) / d4rl.length_mean - 1
+    spread = np.std(returns) / d4rl.return_std - 1
+    return sum(map(abs, errors)) + abs(spread) / 2
+
+
+def select(args):
+    """Writes medium, replay and best of the histories' domain."""
+    histories = [Snapshot.history(folder) for folder in args.select]
+    (domain,) = {snapshot.metadata["domain"] for history in histories for snapshot in history}
+    env, rng = make_env(f"{domain}-medium-v2", seed=0), np.random.default_rng(0)
+    d4rl, everything = STATISTICS[f"{domain}-medium-v2"], [shot for history in histories for shot in history]
+
+    def chosen(badness):
+        """Of the eight that their few episodes speak for, the one that a hundred others do; with those episodes."""
+        by_few = sorted(everything, key=lambda shot: badness(shot.metadata["returns"], shot.metadata["lengths"]))[:8]
+        played = [(shot, *play(shot.behaviour, env, 100, rng)) for shot in tqdm(by_few, desc=f"{domain}, 100 episodes")]
+        return min(played, key=lambda entry: badness(*entry[1:]))
+
+    def write(kind, snapshot, weights, what, **measured):
+        about = {key: snapshot.metadata[key] for key in ("domain", "seed", "steps", "lr", "batch_size", "physics")}
+        path = Path(args.out) / f"{domain}-{kind}.safetensors"
+        write_behaviour(path, weights, {"behaviour": f"{domain}-{kind}: {what}", **about, **measured})
+        print(f"{path}: {what}, seed {about['seed']}, {about['steps']} steps {measured}")
+
+    medium, *episodes = chosen(lambda returns, lengths: mismatch(returns, lengths, d4rl))
+    write("medium", medium, load_file(medium.path), "SAC where it is most like D4RL's medium", **measured(*episodes))
+    (run,) = (history for history in histories if medium in history)
+    before = run[: run.index(medium) + 1]
+    middles = [int((share + 0.5) * len(before) / args.replay_policies) for share in range(args.replay_policies)]
+    layers = [load_file(before[index].path) for index in middles]
+    stacked = {name: np.stack([weights[name] for weights in layers]) for name in layers[0]}
+    write("replay", medium, stacked, f"{len(layers)} policies of SAC on the way to medium")
+    best, *episodes = chosen(lambda returns, lengths: -np.mean(returns))
+    if measured(*episodes)["return"] > kept_return(Path(args.out) / f"{domain}-best.safetensors"):
+        write("best", best, load_file(best.path), "the best policy of SAC", **measured(*episodes))
+
+
+def kept_return(path):
+    """The return of the policy in a file; minus infinity where there is none."""
+    if not path.exists():
+        return -np.inf
+    with safe_open(path, framework="numpy") as file:
+        return json.loads(file.metadata()["behaviour"])["return"]
+
+
+def measured(returns, lengths):
+    """Of episodes, as metadata."""
+    values = {"return": returns.mean(), "return_std": returns.std(), "length": lengths.mean()}
+    return {name: round(float(value), 1) for name, value in values.items()} | {"episodes": len(returns)}
+
+
+def table(steps):
+    """The recipes' statistics beside those of D4RL's files, as Markdown."""
+    lines = ["| recipe | return | D4RL's | spread | D4RL's | length | D4RL's | per step | D4RL's |", "|---" * 9 + "|"]
+    for task, d4rl in STATISTICS.items():
+        ours = statistics_of(load_recipe(get_spec(task), min(steps or d4rl.transitions, d4rl.transitions)))
+        names = ("return_mean", "return_std", "length_mean", "reward_mean")
+        cells = [getattr(figures, name) for name in names for figures in (ours, d4rl)]
+        lines.append(f"| {task} | {' | '.join('' if cell is None else f'{cell:.4g}' for cell in cells)} |")
     return "\n".join(lines)
 
 
 def main():
     args = get_args()
-    if args.table:
-        print(table(args.out))
-        return
-    os.makedirs(args.out, exist_ok=True)
-    train(args)
+    if args.history:
+        train(args)
+    elif args.select:
+        select(args)
+    else:
+        print(table(args.steps))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Behaviour:
         resource = resources.files("doof_ext.data") / "behaviours" / f"{name}.safetensors"
         with resources.as_file(resource) as path, safe_open(path, framework="numpy") as file:
             metadata = json.loads(file.metadata()["behaviour"])
-            weights = {key: file.get_tensor(key) for key in list(file.keys())}
+            weights = {key: file.get_tensor(key).astype(np.float32) for key in list(file.keys())}
         if weights["mean.bias"].ndim == 1:
             return [cls(weights, metadata)]
         several = range(len(weights["mean.bias"]))

@@ -87,6 +87,6 @@ def generate_cloned(path: str, spec: TaskSpec, steps: int, seed: int, processes:
         "recipe_version": VERSION,
         "demonstrations": os.path.basename(path),
     }
-    rollouts = record(spec, [clone(human, seed)], steps // 2, seed, processes, metadata)
+    rollouts = record(spec, [(clone(human, seed), steps // 2)], seed, processes, metadata)
     human.metadata = metadata
     return concatenate(rollouts, repeated_steps(human, steps - steps // 2))

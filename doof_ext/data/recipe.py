@@ -1,8 +1,8 @@
 """Recipe datasets: recorded here, after D4RL's own recipe, in D4RL's physics. They are never reported as D4RL's data.
 
-A recipe is a list of behaviours that share the steps equally. Steps are recorded in streams of at most STREAM_STEPS,
-each with an environment and generators seeded from (recipe, seed, stream), so that the data do not depend on the
-number of processes.
+A recipe is a list of behaviours with their numbers of steps. Steps are recorded in streams, each with an environment
+and generators seeded from (recipe, seed, stream), so that the data do not depend on the number of processes. A stream
+ends with its episode cut; medium-replay's are as long as the iterations of rlkit, which begins each with a new episode.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from doof_ext.tasks import TaskSpec, make_env
 from doof_ext.tasks.interaction import check_env
 
 STREAM_STEPS = 10_000
+ITERATION_STEPS = 1_000  # of rlkit's SAC: uniform actions in the first, then the present policy's
 _Job = tuple[TaskSpec, RecordingPolicy, int, int, int]  # spec, policy, seed, number of the stream, its length
 VERSION = 3  # part of a cached file's name; counts changes of what a recipe yields
 _SHIPPED = {  # the files in data/behaviours that a quality is recorded with, after the domain's name
@@ -39,13 +40,20 @@ def has_recipe(spec: TaskSpec) -> bool:
     return spec.domain in _DOMAINS and bool(spec.paper_name) and (spec.quality == "random" or spec.quality in _SHIPPED)
 
 
-def behaviours(spec: TaskSpec) -> Sequence[RecordingPolicy]:
-    """The policies that the task's recipe is recorded with, oldest first, each for an equal share of the steps."""
+def behaviours(spec: TaskSpec, steps: int) -> list[tuple[RecordingPolicy, int]]:
+    """The policies that ``steps`` steps of the task's recipe are recorded with, oldest first, and the steps of each."""
+    assert spec.action_dim is not None  # as D4RL's tasks have it
+    bound = np.ones(spec.action_dim, np.float32)
+    uniform = UniformBehaviour(-bound, bound)
     if spec.quality == "random":
-        assert spec.action_dim is not None  # as D4RL's tasks have it
-        bound = np.ones(spec.action_dim, np.float32)
-        return [UniformBehaviour(-bound, bound)]
-    return [policy for kind in _SHIPPED[spec.quality] for policy in Behaviour.shipped(f"{spec.domain}-{kind}")]
+        return [(uniform, steps)]
+    first: list[tuple[RecordingPolicy, int]] = []
+    if spec.quality == "medium-replay":
+        first = [(uniform, min(ITERATION_STEPS, steps))]
+        steps -= first[0][1]
+    policies = [policy for kind in _SHIPPED[spec.quality] for policy in Behaviour.shipped(f"{spec.domain}-{kind}")]
+    shares = np.diff(np.linspace(0, steps, len(policies) + 1).astype(int)).tolist()
+    return first + list(zip(policies, shares, strict=True))
 
 
 def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, processes: int | None = None) -> Dataset:
@@ -89,16 +97,17 @@ def _cache_path(task: str, steps: int, seed: int) -> str:
 
 def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
     """Records ``steps`` steps of the recipe's behaviours, on all cores."""
-    policies = behaviours(spec)
+    shares = behaviours(spec, steps)
     metadata = {
         "recipe": spec.name,
         "task": spec.name,
         "physics": "d4rl",
         "seed": seed,
         "recipe_version": VERSION,
-        "behaviour": " + ".join(dict.fromkeys(str(policy.metadata["behaviour"]) for policy in policies)),
+        "behaviour": " + ".join(dict.fromkeys(str(policy.metadata["behaviour"]) for policy, _ in shares)),
     }
-    return record(spec, policies, steps, seed, processes, metadata)
+    stream_steps = ITERATION_STEPS if spec.quality == "medium-replay" else STREAM_STEPS
+    return record(spec, shares, seed, processes, metadata, stream_steps)
 
 
 def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
@@ -115,32 +124,32 @@ def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None 
         "recipe_version": VERSION,
     }
     env.close()
-    return record(spec, [behaviour], steps, seed, processes, metadata)
+    return record(spec, [(behaviour, steps)], seed, processes, metadata)
 
 
 def record(
     spec: TaskSpec,
-    policies: Sequence[RecordingPolicy],
-    steps: int,
+    shares: Sequence[tuple[RecordingPolicy, int]],
     seed: int,
     processes: int | None,
     metadata: dict[str, Any],
+    stream_steps: int = STREAM_STEPS,
 ) -> Dataset:
-    """Records ``steps`` steps of policies that share them equally.
+    """Records steps of policies, one policy after the other.
 
     Args:
         spec: The task's spec.
-        policies: Policies, in the order of their rows.
-        steps: Number of rows.
+        shares: Policies and the number of rows of each, in the order of their rows.
         seed: Of environments and actions.
         processes: Workers that record; by default one per core.
         metadata: Of the dataset; ``recipe`` names it on the progress bar.
+        stream_steps: Rows after which an environment is made anew, at most; the episode ends there.
     """
     jobs: list[_Job] = []
-    for policy, share in zip(policies, np.diff(np.linspace(0, steps, len(policies) + 1).astype(int)), strict=True):
-        for start in range(0, share, STREAM_STEPS):
-            jobs.append((spec, policy, seed, len(jobs), min(STREAM_STEPS, share - start)))
-    processes = min(processes or cores(), len(jobs))
+    for policy, share in shares:
+        for start in range(0, share, stream_steps):
+            jobs.append((spec, policy, seed, len(jobs), min(stream_steps, share - start)))
+    steps, processes = sum(share for _, share in shares), min(processes or cores(), len(jobs))
     columns: dict[str, np.ndarray] = {}
     filled = 0
     bar = tqdm(total=steps, desc=f"recording {metadata['recipe']}", unit="step", disable=None)

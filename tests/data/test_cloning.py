@@ -12,7 +12,7 @@ from doof_ext.data.cloning import clone, generate_cloned
 from doof_ext.data.dataset import Dataset, repeated_steps, write_dataset
 from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import UserError
-from doof_ext.evaluation.consistency import transition_error
+from doof_ext.evaluation.consistency import replay
 from doof_ext.tasks import get_spec, make_env
 
 SPEC = get_spec("pen-cloned-v1")
@@ -87,7 +87,7 @@ def test_half_of_the_rows_are_the_clones_and_half_the_demonstrations(human):
         np.testing.assert_array_equal(getattr(made, name)[120:], expected, err_msg=name)
     ends = made.terminals | made.timeouts
     assert ends[119] and ends[159::40].all() and ends[-1]
-    assert transition_error(make_env(SPEC), made) < 1e-5  # states are recorded
+    assert replay(make_env(SPEC), made).error < 1e-5  # states are recorded
     assert made.metadata["recipe"] == "pen-cloned-v1" and made.metadata["demonstrations"] == "human.hdf5"
 
 

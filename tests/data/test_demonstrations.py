@@ -11,7 +11,7 @@ from doof_ext.data import episodes
 from doof_ext.data.dataset import read_dataset, write_dataset
 from doof_ext.data.demonstrations import read_demonstrations, replay
 from doof_ext.errors import UserError
-from doof_ext.evaluation.consistency import transition_error
+from doof_ext.evaluation import consistency
 from doof_ext.tasks import get_spec, make_env
 
 SPEC = get_spec("pen-human-v1")
@@ -85,7 +85,7 @@ def test_rewards_are_d4rls_dense_ones(replayed):
 
 def test_its_file_is_a_recipe_that_the_environment_reproduces(replayed, tmp_path):
     write_dataset(tmp_path / "pen.hdf5", replayed)
-    assert transition_error(make_env(SPEC), read_dataset(tmp_path / "pen.hdf5", SPEC)) < 1e-5
+    assert consistency.replay(make_env(SPEC), read_dataset(tmp_path / "pen.hdf5", SPEC)).error < 1e-5
     loaded = data.load(f"hdf5:{tmp_path / 'pen.hdf5'}", SPEC)
     assert (loaded.source, loaded.id) == ("recipe", "pen-human-v1")
 

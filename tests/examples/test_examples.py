@@ -88,7 +88,7 @@ def test_a_module_in_the_working_folder_is_an_environment_by_every_command(tmp_p
     )  # fmt: skip
     assert made.returncode == 0 and "d.hdf5: 30 steps" in made.stdout, made.stderr
     told = _run("make_dataset.py", *own, "--max-episode-steps", 10, "--info", "d.hdf5", cwd=tmp_path).stdout
-    assert "30 in 3 episodes" in told and "mean 10.0, std 0.0" in told
+    assert "episodes                               3" in told and "mean length                         10.0" in told
     endless = _run("make_dataset.py", *own, "--source", "random", "--out", "e.hdf5", cwd=tmp_path)
     assert endless.returncode == 2 and "(--max-episode-steps), else one may never end" in endless.stderr
     rest = ["--max-episode-steps", 10, "--termination", "never", "--source", "hdf5:none.hdf5"]
