@@ -19,6 +19,7 @@ from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.experiment.summary import build_summary
 from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.online.taken_over import steps_to_take_over
 from doof_ext.tasks import get_spec, make_env
 from doof_ext.tasks.video import record_video
 
@@ -35,6 +36,7 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
     Raises:
         UserError: The settings, data or machine do not fit; nothing is written.
         RunStoppedError: Training diverges, the environment fails or the disk is full; the run can be resumed.
+        StoppedAfter: It has ended where ``config.stop_after`` asks it to; the run can be resumed.
         Interrupted: A signal asked it to stop; the run can be resumed.
     """
     prepare_torch(config)
@@ -46,7 +48,7 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
     env = make_env(config.spec, seed=config.seed, physics=config.physics)
     loaded = data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
     findings = check_consistency(env, build_termination_fn(env.spec), loaded.dataset)
-    with Experiment(config, loaded) as experiment:
+    with Experiment(config, loaded, steps_to_take_over(config, env, loaded.dataset)) as experiment:
         experiment.start(env, findings)
         ctx = make_context(experiment, env)
         offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
@@ -62,8 +64,9 @@ def make_context(experiment: Experiment, env: Any) -> StageContext:
         env,
         experiment.logger,
         experiment.state,
-        on_result=experiment.artifacts.save,
+        on_result=experiment.keep,
         open_journal=experiment.artifacts.open_journal,
+        taken_outside=experiment.artifacts.taken_outside,
     )
 
 
@@ -82,6 +85,7 @@ def finetune_and_summarise(
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
     summary = build_summary(config, env, loaded, stages, finetuning.evaluations, pairs, before, after)
+    summary["online_data"] = experiment.artifacts.online_records()
     experiment.finish(summary, before, after)
     return summary
 

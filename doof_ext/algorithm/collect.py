@@ -20,6 +20,16 @@ from doof_ext.tasks.interaction import reset_env, step_env
 _SNAPSHOT = "snapshot/"
 
 
+def collection_seed(seed: int, round: int) -> list[int]:
+    """The seed of stage 3 in a round of a run."""
+    return [seed, round, zlib.crc32(b"collect")]
+
+
+def step_seeds(seed: Sequence[int], steps: int) -> np.ndarray:
+    """Of each step the seed of its action, and that of an episode which starts with it: uint32 [steps, 2]."""
+    return np.random.SeedSequence(list(seed)).generate_state(2 * steps).reshape(-1, 2)
+
+
 @dataclass
 class Collection:
     """The outputs of stage 3."""
@@ -68,7 +78,7 @@ class OnlineCollector:
         """
         env, journal = self.env, OnlineJournal() if journal is None else journal
         obs, episode_return = self._resume(journal.rows)
-        seeds = None if seed is None else np.random.SeedSequence(list(seed)).generate_state(2 * steps).reshape(-1, 2)
+        seeds = None if seed is None else step_seeds(seed, steps)
         for step in range(len(journal), steps):
             starts = obs is None
             if seeds is not None:
@@ -112,8 +122,16 @@ class OnlineCollector:
 
 
 def collect(ctx: StageContext, policy: ModelBasedPolicy, earlier: Dataset | None = None) -> Collection:
-    """D_on: ``online_steps`` transitions of the policy in the real environment, after those of earlier rounds."""
+    """D_on: ``online_steps`` transitions of the policy in the real environment, after those of earlier rounds.
+
+    Where they were taken outside the run, nothing is left to take.
+    """
     config, env = ctx.config, ctx.env
+    given = ctx.taken_outside(ctx.round)
+    if given is not None:
+        ctx.logger.log(f"3 collect: {len(given)} steps, taken outside this run")
+        given.metadata = {**given.metadata, "task": config.task}
+        return Collection(concatenate(earlier, given), len(given))
     journal = ctx.open_journal(ctx.round)
     found = len(journal)
     with StageProgress("3 collect", config.online_steps, ctx.logger, unit="step") as progress:
@@ -126,8 +144,7 @@ def collect(ctx: StageContext, policy: ModelBasedPolicy, earlier: Dataset | None
             ctx.state.after_step()
 
         collector = OnlineCollector(policy, env, config.collect_deterministic)
-        seed = [config.seed, ctx.round, zlib.crc32(b"collect")]
-        collected = collector.collect(config.online_steps, on_step, journal, seed)
+        collected = collector.collect(config.online_steps, on_step, journal, collection_seed(config.seed, ctx.round))
     if found < len(collected):
         ends = int((collected.terminals | collected.timeouts).sum())
         ctx.logger.log(f"3 collect: {len(collected)} environment steps in {ends} episodes")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from doof_ext.errors import Interrupted, RunStoppedError, UserError
+from doof_ext.errors import Interrupted, RunStoppedError, StoppedAfter, UserError
 
 
 def closing_table(summary: Mapping[str, Any]) -> str:
@@ -56,10 +56,14 @@ def exit_code_of(command: str, function: Callable[[], object], resume_flag: str 
     """Calls a command's function; what a user can mend ends it in one line.
 
     Returns:
-        The exit code: 0; 2 for a UserError; 1 for a RunStoppedError; 128 + signal for Interrupted.
+        The exit code: 0, also for StoppedAfter; 2 for a UserError; 1 for a RunStoppedError; 128 + signal for
+        Interrupted.
     """
     try:
         function()
+        return 0
+    except StoppedAfter as stopped:
+        _print(_what_is_next(stopped, resume_flag), sys.stdout)
         return 0
     except UserError as error:
         code, message = 2, f"error: {error}"
@@ -76,6 +80,21 @@ def exit_code_of(command: str, function: Callable[[], object], resume_flag: str 
 def _print(text: str, stream: TextIO) -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody may read it any more
         print(text, file=stream, flush=True)
+
+
+def _what_is_next(stopped: StoppedAfter, flag: str) -> str:
+    directory = stopped.run_directory or ""
+    resume = f"{flag} {shlex.quote(directory)}"
+    if stopped.stage != "explore":
+        return f"stage {stopped.stage} is complete; next: {resume}"
+    return "\n".join(
+        [
+            "stage explore is complete: the run waits for its online steps. Next, one of",
+            f"  in your control loop: doof_ext.OnlineSession({directory!r}), then {resume}",
+            f"  with steps that you have collected: {resume} --online-data FILE ...",
+            f"  in the run's own environment: {resume}",
+        ]
+    )
 
 
 def _how_to_resume(error: RunStoppedError | Interrupted, flag: str) -> str:

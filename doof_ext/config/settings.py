@@ -135,6 +135,9 @@ class Config:
     resume: str | None = option(
         None, "resume the run in this directory; without one, the newest of these settings", resumable=True
     )
+    stop_after: str | None = option(
+        None, "end the run after this stage; --resume goes on", choices=("pretrain", "explore"), resumable=True
+    )
     pretrained: str | None = option(
         None, "take stage 1 from the run in this directory, of the same stage-1 settings", after_pretraining=True
     )
@@ -220,6 +223,12 @@ class Config:
 
     online_steps: int = option(None, "real environment steps", stage="collect", ge=2, default_from="preset")
     collect_deterministic: bool = option(False, "collect with mean actions instead of sampled ones", stage="collect")
+    online_data: tuple[str, ...] | None = option(
+        None,
+        "with --resume: the steps that you collected, HDF5 files in D4RL's format or minari:ID; any number of steps",
+        stage="collect",
+        resumable=True,
+    )
 
     finetune_dynamics_steps: int = option(
         None, "gradient steps between validations", stage="finetune_dynamics", ge=1, default_from="preset"

@@ -73,6 +73,13 @@ def _check_together(config: Config) -> None:
         _refuse("dynamics_weight_decay", config.dynamics_weight_decay, f"{layers} numbers, one per layer")
     if not config.logdir:
         raise UserError("--logdir is empty; name a folder")
+    if config.control is not None:
+        if config.stop_after == "explore":
+            raise UserError("--stop-after explore: a control has no stage 2; stop it after pretrain")
+        if config.online_data is not None:
+            raise UserError("--online-data: a control is trained without online data")
+    if config.online_data is not None and not config.resume:
+        raise UserError("--online-data goes with --resume RUN, a run that was stopped with --stop-after explore")
     if config.uncertainty == "mobile" and config.n_elites < 2:
         _refuse("n_elites", config.n_elites, "at least 2 with mobile, whose u is the spread over elites")
     if config.n_elites > config.n_ensemble:
