@@ -83,18 +83,16 @@ def _print(text: str, stream: TextIO) -> None:
 
 
 def _what_is_next(stopped: StoppedAfter, flag: str) -> str:
-    directory = stopped.run_directory or ""
-    resume = f"{flag} {shlex.quote(directory)}"
+    run = shlex.quote(stopped.run_directory or "")
     if stopped.stage != "explore":
-        return f"stage {stopped.stage} is complete; next: {resume}"
-    return "\n".join(
-        [
-            "stage explore is complete: the run waits for its online steps. Next, one of",
-            f"  in your control loop: doof_ext.OnlineSession({directory!r}), then {resume}",
-            f"  with steps that you have collected: {resume} --online-data FILE ...",
-            f"  in the run's own environment: {resume}",
-        ]
-    )
+        return f"stage {stopped.stage} is complete; next: {flag} {run}"
+    lines = [
+        f"stage explore is complete: the run waits for its online steps. With RUN={run}, next is one of",
+        f'  {flag} "$RUN" after a doof_ext.OnlineSession(RUN) in your control loop',
+        f'  {flag} "$RUN" --online-data FILE ... with steps that you have collected',
+        f'  {flag} "$RUN" with the steps that the run takes in its own environment',
+    ]
+    return "\n".join(line for line in lines if flag == "--resume" or "--online-data" not in line)
 
 
 def _how_to_resume(error: RunStoppedError | Interrupted, flag: str) -> str:

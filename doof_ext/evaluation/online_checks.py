@@ -13,6 +13,7 @@ from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.consistency import TOLERANCE, termination_errors, transition_error
 
 _NAMED = 3  # dimensions that a line names at most
+_SPREAD = 20  # times the standard deviation of D's that is no matter of where the policy went
 
 
 def check_online_steps(
@@ -74,10 +75,13 @@ def _observations(offline: Dataset, online: Dataset) -> dict[str, Any]:
     width = high - low
     outside = (online.observations < low) | (online.observations > high)
     far = (online.observations < low - width) | (online.observations > high + width)
+    spread = online.observations.std(0), offline.observations.std(0)
+    differs = (spread[0] * _SPREAD < spread[1]) | (spread[0] > _SPREAD * spread[1])
     return {
         "observation_range": [online.observations.min(0).tolist(), online.observations.max(0).tolist()],
         "offline_range": [low.tolist(), high.tolist()],
         "rows_outside": float(outside.any(1).mean()),
+        "spread_differs": np.flatnonzero(differs & (width > 0)).tolist(),
         "dimensions_outside": np.flatnonzero(outside.any(0)).tolist(),
         "other_units": np.flatnonzero((far.mean(0) > 0.5) & (width > 0)).tolist(),
     }
@@ -91,8 +95,10 @@ def _terminals(rule: Callable[..., Any], online: Dataset) -> tuple[int, int, int
     return int(online.terminals.sum()), differing, int((online.terminals & ~by_rule).sum())
 
 
-def _named(dimensions: Sequence[int], names: Sequence[str] | None) -> str:
+def _named(dimensions: Sequence[int], names: Sequence[str] | None, notes: Sequence[str] = ()) -> str:
     shown = [names[index] if names else f"dimension {index}" for index in dimensions[:_NAMED]]
+    if notes:
+        shown = [f"{name} ({notes[index]})" for name, index in zip(shown, dimensions, strict=False)]
     return ", ".join(shown) + (f" and {len(dimensions) - _NAMED} more" if len(dimensions) > _NAMED else "")
 
 
@@ -104,7 +110,9 @@ def online_table(found: dict[str, Any], names: Sequence[str] | None = None) -> l
     if found["actions_outside"]:
         bounds = f"WARNING: {found['actions_outside']} outside the action space"
     beyond = found["dimensions_outside"]
-    ranges = f"beyond D's range in {_named(beyond, names)}" if beyond else "within D's range in every dimension"
+    bounds_of = zip(*found["observation_range"], *found["offline_range"], strict=True)
+    notes = [f"{least:.4g} to {most:.4g}; D {a:.4g} to {b:.4g}" for least, most, a, b in bounds_of]
+    ranges = f"beyond D's range in {_named(beyond, names, notes)}" if beyond else "within D's range in every dimension"
     agrees = f"{found['terminals']}; the rule agrees in every row"
     if found["rule_differs"]:
         agrees = f"WARNING: {found['terminals']}; the rule disagrees in {found['rule_differs']} of {steps} rows"
@@ -117,6 +125,9 @@ def online_table(found: dict[str, Any], names: Sequence[str] | None = None) -> l
         "rows outside D's box": f"{100 * found['rows_outside']:.1f} %",
         "terminals": agrees,
     }
+    if found["spread_differs"]:
+        times = f"more than {_SPREAD} times D's, or less than a {_SPREAD}th"
+        rows["spread"] = f"WARNING: {times}, in {_named(found['spread_differs'], names)}: other units?"
     error = found["transition_error"]
     if error is not None:
         warning = "WARNING: " if error > TOLERANCE else ""

@@ -89,9 +89,7 @@ def doof_settings(runner: Runner, arguments: Sequence[str]) -> dict[str, Any]:
     except UserError as error:
         raise UserError(str(error).replace("--", "--doof-")) from error
     if "online_data" in given:
-        raise UserError(
-            "--doof-online-data: a runner's run takes its steps itself, or by doof_ext.OnlineSession"
-        )
+        raise UserError("--doof-online-data: a runner's run takes its steps itself, or by doof_ext.OnlineSession")
     for name in given:
         if name in runner.flags or name in ("algo", "env_id", "termination", "max_episode_steps"):
             flag = name.replace("_", "-")

@@ -10,45 +10,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import assert_same_run, resumed, wrap_stage
+from waiting_run import files_of, stop, take
 
 import doof_ext
 from doof_ext import pipeline
 from doof_ext.data.journal import OnlineJournal
-from doof_ext.errors import Interrupted, RunStoppedError, StoppedAfter, UserError
+from doof_ext.errors import Interrupted, RunStoppedError, UserError
 from doof_ext.learning.acting import StepActor
 from doof_ext.learning.factory import build_actor, build_dynamics, build_policy
 from doof_ext.tasks import TaskSpec
-from doof_ext.tasks.interaction import reset_env
-
-
-def stop(config):
-    """A run that has stopped where it was asked to."""
-    with pytest.raises(StoppedAfter) as caught:
-        pipeline.run(config)
-    return Path(caught.value.run_directory)
-
-
-def take(session, env, count):
-    """``count`` steps of a session in a simulator, which starts an episode with them."""
-    for _ in range(count):
-        if session.starts_episode:
-            env.seed(session.reset_seed)
-            observation = reset_env(env)
-        action = session.act(observation)
-        observation, reward, done, info = env.step(action)
-        truncated = info["TimeLimit.truncated"] if done else False
-        session.record(observation, reward, done and not truncated, truncated)
 
 
 @pytest.fixture
 def waiting(settings):
     """A run that waits for its online steps."""
     return stop(settings(stop_after="explore"))
-
-
-def _files(directory):
-    """The contents of a run directory's files."""
-    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("width", [3, 24])
@@ -143,12 +119,12 @@ def test_rounds_wait_one_after_another(settings, env):
     ],
 )
 def test_a_wrong_call_is_one_line_and_leaves_the_journal(waiting_once, use, message):
-    before = _files(waiting_once)
+    before = files_of(waiting_once)
     with doof_ext.OnlineSession(waiting_once, steps=50) as session:
         with pytest.raises(UserError, match=message) as caught:
             use(session)
         assert "\n" not in str(caught.value) and len(session) == 1
-    assert _files(waiting_once) == before
+    assert files_of(waiting_once) == before
 
 
 def _record(session, **wrong):
@@ -174,10 +150,10 @@ def test_steps_are_a_whole_number(waiting_once, steps):
 
 def test_a_run_that_does_not_wait_is_one_line(settings, interrupted, tmp_path):
     def refused(run, message, steps=50):
-        before = _files(Path(run))
+        before = files_of(Path(run))
         with pytest.raises(UserError, match=message) as caught:
             doof_ext.OnlineSession(run, steps=steps)
-        assert "\n" not in str(caught.value) and _files(Path(run)) == before
+        assert "\n" not in str(caught.value) and files_of(Path(run)) == before
 
     refused(tmp_path / "nowhere", "is no run directory")
     refused(interrupted, "has no exploration policy")  # not there yet
