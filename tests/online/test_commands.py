@@ -44,14 +44,11 @@ def test_two_halves_with_a_session_in_other_processes_end_as_one_piece(settings,
     assert again.returncode == 2 and "is complete" in again.stderr and len(again.stderr.splitlines()) == 1
 
 
-def test_a_run_stops_after_its_pretraining(settings, tmp_path, capsys):
-    from doof_ext import pipeline
-    from doof_ext.cli.exit_code import exit_code_of_run
-
-    whole, directory = pipeline.run(settings(control="extra-training"))
-    code = exit_code_of_run(
-        "run_doof.py", lambda: pipeline.run(settings(control="extra-training", stop_after="pretrain"))
-    )
+@pytest.mark.parametrize("control", [None, "extra-training"])
+def test_a_run_stops_after_its_pretraining(settings, capsys, control):
+    config = settings(control=control)
+    whole, directory = pipeline.run(config)
+    code = exit_code_of_run("run_doof.py", lambda: pipeline.run(dataclasses.replace(config, stop_after="pretrain")))
     told = capsys.readouterr().out.splitlines()[-1]
     assert code == 0 and told.startswith("stage pretrain is complete; next: --resume ")
     run = next(path for path in Path(directory).parent.iterdir() if path != Path(directory))
