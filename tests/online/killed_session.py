@@ -1,4 +1,4 @@
-"""Control loops that are killed, hard, at random lines of a session's code: run by test_kills.py as a script.
+"""Control loops that are killed, hard, at random lines of a session's code: run by test_session_kills.py as a script.
 
 python killed_session.py RUN STEPS KILLS LEDGER
 
