@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 
 _Path = str | os.PathLike[str]
 
@@ -58,9 +58,10 @@ def read_json(path: _Path) -> dict[str, Any]:
             content = json.load(file)
     except FileNotFoundError:
         raise UserError(f"no file at {path}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} is no whole JSON file ({reason})") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no whole JSON file ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object")
     return content
@@ -93,6 +94,8 @@ def load_state(path: _Path, module: torch.nn.Module, prefix: str = "") -> None:
         raise UserError(f"no file at {path}") from None
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is not loaded: it is damaged, or holds more than tensors") from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} does not hold these networks' weights ({reason})") from error

@@ -59,7 +59,7 @@ def main():
     given = dict(task="my-pendulum", source=f"hdf5:{path}", preset=args.preset, logdir=args.logdir, seed=args.seed)
     summary, directory = run(resolve(Config(**given), set(given)))
     for name, score in summary["scores"].items():
-        print(f"{name:<12}{score['mean']:8.1f} ± {score['std']:.1f}")
+        print(f"{name:<12}{score['mean']:8.1f} (std {score['std']:.1f})")
     print(directory)
 
 

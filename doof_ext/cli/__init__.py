@@ -13,7 +13,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from doof_ext.cli.exit_code import exit_code_of
+from doof_ext.cli.exit_code import exit_code_of, print_anywhere
 from doof_ext.errors import UserError
 
 _COMMANDS = {
@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns the exit code."""
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
+        print_anywhere()
         print(__doc__)
         return 0
     if name not in _COMMANDS:

@@ -97,10 +97,10 @@ def _onnx_model(arrays: dict[str, np.ndarray]) -> Any:
     steps += [("Gemm", ["mean.weight", "mean.bias"]), ("Tanh", []), ("Mul", ["half"]), ("Add", ["middle"])]
     steps += [("Min", ["action_high"]), ("Max", ["action_low"])]
     values = ["observation", *(f"value.{number}" for number in range(1, len(steps))), "action"]
-    nodes = [
-        helper.make_node(kind, [before, *inputs], [after], **({"transB": 1} if kind == "Gemm" else {}))
-        for (kind, inputs), before, after in zip(steps, values[:-1], values[1:], strict=True)
-    ]
+    nodes = []
+    for (kind, inputs), before, after in zip(steps, values[:-1], values[1:], strict=True):
+        transposed: dict[str, Any] = {"transB": 1} if kind == "Gemm" else {}
+        nodes.append(helper.make_node(kind, [before, *inputs], [after], **transposed))
     widths = {"observation": arrays["hidden.0.weight"].shape[1], "action": len(low)}
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in widths.items()]
     initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from doof_ext.data import episodes
 from doof_ext.data.dataset import Dataset
-from doof_ext.evaluation.consistency import TOLERANCE, termination_errors, transition_error
+from doof_ext.evaluation.consistency import TOLERANCE, denied_terminals, replay, unrecorded_terminals
 
 _NAMED = 3  # dimensions that a line names at most
 _SPREAD = 20  # times the standard deviation of D's that is no matter of where the policy went
@@ -23,7 +22,7 @@ def check_online_steps(
 
     Args:
         env: The environment; its spec has the dimensions and bounds.
-        rule: The termination rule, as consistency.termination_errors takes it.
+        rule: The termination rule, as consistency.denied_terminals takes it.
         offline: D.
         online: D_on, whose dimensions are the task's and whose numbers are finite (read_dataset checks that).
 
@@ -65,8 +64,8 @@ def check_online_steps(
             f"the termination rule disagrees with the recorded terminals in {differing} of {len(online)} rows "
             f"(it denies {denied} of {found['terminals']} terminals)"
         )
-    error = transition_error(env, online)
-    found["transition_error"] = None if error is None else float(np.nan_to_num(error, posinf=1e30))
+    replayed = replay(env, online)
+    found["transition_error"] = None if replayed is None else float(np.nan_to_num(replayed.error, posinf=1e30))
     return found, refused
 
 
@@ -89,10 +88,9 @@ def _observations(offline: Dataset, online: Dataset) -> dict[str, Any]:
 
 def _terminals(rule: Callable[..., Any], online: Dataset) -> tuple[int, int, int]:
     """How many terminals are recorded, in how many rows the rule differs, and how many of the terminals it denies."""
-    differing, _ = termination_errors(rule, online, sample=len(online))
-    columns = (online.observations, online.actions, online.next_observations)
-    by_rule = rule(*map(torch.as_tensor, columns)).numpy()[:, 0]
-    return int(online.terminals.sum()), differing, int((online.terminals & ~by_rule).sum())
+    denied = len(denied_terminals(rule, online))
+    missing, _ = unrecorded_terminals(rule, online, sample=len(online))
+    return int(online.terminals.sum()), denied + missing, denied
 
 
 def _named(dimensions: Sequence[int], names: Sequence[str] | None, notes: Sequence[str] = ()) -> str:

@@ -120,7 +120,7 @@ class Artifacts:
         self.files, self._state, self._log = files, state, log
 
     def save(self, stage: str, result: Any) -> None:
-        """Writes the result of a stage that has ended.
+        """Writes what the result of a stage that has ended leaves; of the final evaluation, that is the summary's.
 
         Raises:
             RunStoppedError: It cannot be written.
@@ -132,7 +132,8 @@ class Artifacts:
             "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
             "finetune_policy": lambda result: save_tensors(self.files.policy, result.policy.state_dict()),
         }
-        writers[stage](result)
+        if stage in writers:
+            writers[stage](result)
 
     def save_task(self, spec: TaskSpec) -> None:
         """Writes what a policy must know of the task."""

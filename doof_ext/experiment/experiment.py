@@ -174,6 +174,8 @@ class Experiment:
             return
         made_here = " (made here; this is not D4RL's data)" if loaded.source == "recipe" else ""
         log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{made_here}")
+        if self.config.dataset_steps not in (None, len(loaded.dataset)):
+            log(f"WARNING: --dataset-steps {self.config.dataset_steps} shortens recipes only: all transitions are used")
         log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {self.directory}")
         for finding in findings:
             log(finding)
@@ -189,8 +191,10 @@ class Experiment:
         logger = self.logger
         self.artifacts.save_distances(before, after)
         for name, score in summary["scores"].items():
-            logger.logkv(f"final/score/{name}", score["mean"])
+            logger.logkv(f"final/score/{name}", score["last_10"])
         logger.logkv("final/gain", summary["gain"])
+        for kind, gain in summary["gain_over"].items():
+            logger.logkv(f"final/gain_over/{kind}", gain)
         for kind, both in summary["distance"].items():
             for when in ("before", "after"):
                 if both[when]["mean"] is not None:

@@ -218,8 +218,7 @@ def termination_rule(spec: TaskSpec) -> TerminationFn | None:
     module, _, function = spec.termination.partition(":")
     if not (module and function):
         raise UserError(f"--termination {spec.termination!r} is neither module:function nor 'never'")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    search_working_folder()
     try:
         rule = getattr(importlib.import_module(module), function)
     except Exception as error:  # the user's module may raise anything
@@ -228,6 +227,12 @@ def termination_rule(spec: TaskSpec) -> TerminationFn | None:
     if not callable(rule):
         raise UserError(f"--termination {spec.termination!r} is not a function")
     return rule
+
+
+def search_working_folder() -> None:
+    """Lets the working folder's modules be imported, which Python does not where a script or a command is elsewhere."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def never(obs: Any, act: Any, next_obs: Any) -> Any:

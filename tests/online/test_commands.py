@@ -26,7 +26,7 @@ def _collect(run, *argv):
 
 def test_two_halves_with_a_session_in_other_processes_end_as_one_piece(settings, tmp_path, capsys):
     own = dict(task="InvertedPendulum-v5", env_id="InvertedPendulum-v5", termination="waiting_run:fallen")
-    config = settings(**own, source=f"hdf5:{tmp_path}/log.hdf5", online_steps=60)
+    config = settings(**own, source=f"hdf5:{tmp_path}/log.hdf5", dataset_steps=None, online_steps=60)
     write_dataset(tmp_path / "log.hdf5", record_uniform(make_env(config.spec).spec, 500, 1))
     _, one = pipeline.run(config)
     halved = dataclasses.replace(config, stop_after="explore")

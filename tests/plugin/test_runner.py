@@ -203,6 +203,11 @@ def test_the_kits_own_runners_end_with_five_stages(tmp_path, name, algo):
         (["none.py"], "no runner at none.py"),
         (["run_cql.py"], "not one of the kit's model-based runners"),
         (["script.py"], "not one of the kit's model-based runners"),
+        (
+            ["tune.py"],
+            "starts processes of its own with Ray, which DOOF is not plugged into; run the kit's run_mopo.py",
+        ),
+        (["lacking.py"], "lacking.py cannot be run: No module named 'nowhere'"),
         (["run_like_the_kits.py", "--doof-nonsense", "1"], "--doof-nonsense"),
         (["run_like_the_kits.py", "--nonsense", "1"], "unrecognized arguments: --nonsense"),
         (["run_like_the_kits.py", "--doof-preset", "huge"], "--doof-preset"),
@@ -213,6 +218,8 @@ def test_the_kits_own_runners_end_with_five_stages(tmp_path, name, algo):
 def test_what_does_not_fit_is_one_line(tmp_path, runner, argv, message):
     (tmp_path / "run_cql.py").write_text("from offlinerlkit.policy import CQLPolicy\n")
     (tmp_path / "script.py").write_text("print('hello')\n")
+    (tmp_path / "tune.py").write_text(f"from ray import tune\n{RUNNER}")
+    (tmp_path / "lacking.py").write_text(f"import nowhere\n{RUNNER}")
     before = sorted(tmp_path.iterdir())
     done = _run_kit_script(*argv, cwd=tmp_path) if argv else _run_kit_script("--doof-preset", "smoke", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
