@@ -42,8 +42,8 @@ class StoppedAfter(Exception):
 
     run_directory: str | None = None
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def __init__(self, stage: str, has_env: bool = True) -> None:
+        self.stage, self.has_env = stage, has_env
         super().__init__(f"stopped after stage {stage}, as asked")
 
 

@@ -11,6 +11,7 @@ from doof_ext.algorithm.context import StageContext, run_stage
 from doof_ext.algorithm.doof import finetune
 from doof_ext.algorithm.pretrain import Pretraining, pretrain
 from doof_ext.config import Config
+from doof_ext.data import LoadedDataset
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.episodes import returns_and_lengths
 from doof_ext.errors import UserError
@@ -25,6 +26,7 @@ from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.online.taken_over import steps_to_take_over
 from doof_ext.tasks import get_spec, make_env
 from doof_ext.tasks.interaction import check_env
+from doof_ext.tasks.no_env import NoEnv
 from doof_ext.tasks.video import record_video
 
 
@@ -50,10 +52,7 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
     if finished is not None:
         assert config.resume
         return finished, config.resume
-    env = make_env(config.spec, seed=config.seed, physics=config.physics)
-    if not config.resume:
-        check_env(env)
-    loaded = data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
+    env, loaded = open_task(config)
     findings = check_data(config, env, loaded.dataset)
     with Experiment(config, loaded, steps_to_take_over(config, env, loaded.dataset)) as experiment:
         experiment.start(env, findings)
@@ -62,6 +61,21 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         pretraining = run_stage(pretrain, ctx, offline)
         summary = finetune_and_summarise(ctx, experiment, pretraining, offline)
     return summary, experiment.directory
+
+
+def open_task(config: Config) -> tuple[Any, LoadedDataset]:
+    """The task's environment, checked, and D; with ``--env none`` what stands for one, read off D.
+
+    Raises:
+        UserError: They do not fit the settings or each other.
+    """
+    if config.env == "none":
+        loaded = data.load(config.source, config.spec)
+        return NoEnv(config.spec, loaded.dataset.observations.shape[1], loaded.dataset.actions.shape[1]), loaded
+    env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    if not config.resume:
+        check_env(env, step=config.eval_episodes > 0)
+    return env, data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
 
 
 def check_data(config: Config, env: Any, dataset: Dataset) -> list[str]:

@@ -58,5 +58,10 @@ def dynamics_epochs(progress: StageProgress) -> Callable[[int, float, float], No
 
 
 def policy_epochs(progress: StageProgress) -> Callable[[int, Any], None]:
-    """Reports an epoch of policy training: its number and its evaluation."""
-    return lambda epoch, result: progress.report(epoch, score=f"{result.mean:.1f} ± {result.std:.1f}")
+    """Reports an epoch of policy training: its number and its evaluation, None without one."""
+
+    def report(epoch: int, evaluation: Any) -> None:
+        figures = {} if evaluation is None else {"score": f"{evaluation.mean:.1f} ± {evaluation.std:.1f}"}
+        progress.report(epoch, **figures)
+
+    return report

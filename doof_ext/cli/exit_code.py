@@ -20,11 +20,28 @@ def print_anywhere() -> None:
 
 
 def closing_table(summary: Mapping[str, Any]) -> str:
-    """A run's results in a few lines: three scores, the gains, the dynamics distance before and after stage 4."""
+    """A run's results in a few lines: three scores, the gains, the dynamics distance before and after stage 4.
+
+    Where nothing was evaluated, a line says so in place of scores and gains.
+    """
     data = summary["dataset"]
     kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
     lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
-    final = any(score["final"] for score in summary["scores"].values())
+    lines += _scores(summary)
+    distance = summary["distance"]["fake_buffer"]
+    before, after = distance["before"]["mean"], distance["after"]["mean"]
+    if before is None:
+        lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
+    else:
+        lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
+    return "\n".join(lines)
+
+
+def _scores(summary: Mapping[str, Any]) -> list[str]:
+    """The lines of the scores and of the gains over them."""
+    if summary["gain"] is None:
+        return [f"no scores: {summary['scores']['finetuned']['reason']}"]
+    lines, final = [], any(score["final"] for score in summary["scores"].values())
     names = ("score", "last", "std", "best", "length", *(["final"] if final else []))
     lines.append(f"{'policy':<14}{''.join(f'{name:>8}' for name in names)}")
     for name, score in summary["scores"].items():
@@ -34,14 +51,7 @@ def closing_table(summary: Mapping[str, Any]) -> str:
         lines.append(f"{name:<14}{''.join(f'{cell:>8}' for cell in cells)}")
     over = ", ".join(f"{gain:+.1f} over the control {kind}" for kind, gain in summary["gain_over"].items())
     lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}{f'   ({over})' if over else ''}")
-    lines.append(_legend(summary["scores"]["finetuned"]))
-    distance = summary["distance"]["fake_buffer"]
-    before, after = distance["before"]["mean"], distance["after"]["mean"]
-    if before is None:
-        lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
-    else:
-        lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
-    return "\n".join(lines)
+    return [*lines, _legend(summary["scores"]["finetuned"])]
 
 
 def _legend(score: Mapping[str, Any]) -> str:
@@ -110,13 +120,13 @@ def _what_is_next(stopped: StoppedAfter, flag: str) -> str:
     run = shlex.quote(stopped.run_directory or "")
     if stopped.stage != "explore":
         return f"stage {stopped.stage} is complete; next: {flag} {run}"
-    lines = [
-        f"stage explore is complete: the run waits for its online steps. With RUN={run}, next is one of",
-        f'  {flag} "$RUN" after a doof_ext.OnlineSession(RUN) in your control loop',
-        f'  {flag} "$RUN" --online-data FILE ... with steps that you have collected',
-        f'  {flag} "$RUN" with the steps that the run takes in its own environment',
-    ]
-    return "\n".join(line for line in lines if flag == "--resume" or "--online-data" not in line)
+    ways = [f'  {flag} "$RUN" after a doof_ext.OnlineSession(RUN) in your control loop']
+    if flag == "--resume":  # a kit's runner takes no files
+        ways.append(f'  {flag} "$RUN" --online-data FILE ... with steps that you have collected')
+    if stopped.has_env:
+        ways.append(f'  {flag} "$RUN" with the steps that the run takes in its own environment')
+    waits = f"stage explore is complete: the run waits for its online steps. With RUN={run}, next is one of"
+    return "\n".join([waits, *ways])
 
 
 def _how_to_resume(error: RunStoppedError | Interrupted, flag: str) -> str:

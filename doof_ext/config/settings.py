@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from doof_ext.config.presets import PRESETS
-from doof_ext.tasks import TaskSpec, get_spec, spec_of_env
+from doof_ext.tasks import TaskSpec, get_spec, spec_of_data, spec_of_env, task_names
 from doof_ext.uncertainty import estimator_names
 
 STAGES = {
@@ -121,7 +121,19 @@ class Config:
         after_pretraining=True,
     )
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
-    termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
+    env: str | None = option(
+        None,
+        "none: no environment anywhere; the task is read off --source hdf5:FILE, --action-low, --action-high and "
+        "--termination, nothing is evaluated, and the online steps come from you",
+        choices=("none",),
+    )
+    action_low: tuple[float, ...] | None = option(
+        None, "with --env none: least action in your units, of each dimension or one number for all"
+    )
+    action_high: tuple[float, ...] | None = option(None, "with --env none: largest action, likewise")
+    termination: str | None = option(
+        None, "when episodes of --env-id or --env none end: module:function of (obs, act, next_obs), or never"
+    )
     max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
     source: str = option(
         "auto",
@@ -180,7 +192,9 @@ class Config:
     alpha_lr: float = option(1e-4, "learning rate of the temperature", stage="policy", gt=0)
     batch_size: int = option(256, "rows of a batch, for policy and dynamics", stage="policy", ge=1)
     step_per_epoch: int = option(1000, "gradient steps of an epoch", stage="policy", ge=1)
-    eval_episodes: int = option(10, "real episodes per evaluation", stage="policy", ge=1)
+    eval_episodes: int = option(
+        10, "real episodes per evaluation; 0: none, so that only stage 3 touches the environment", stage="policy", ge=0
+    )
 
     num_samples: int = option(
         10, "mobile: next states per elite that the inconsistency is a mean over", stage="uncertainty", ge=1
@@ -288,7 +302,10 @@ class Config:
 
     @property
     def spec(self) -> TaskSpec:
-        """The task's spec; with ``env_id``, that environment's."""
+        """The task's spec; with ``env_id`` that environment's, with ``env`` "none" that of the data."""
+        if self.env == "none" and self.task not in task_names():
+            bounds = self.action_low, self.action_high
+            return spec_of_data(self.task, self.termination, *bounds, self.max_episode_steps)
         if self.env_id is None:
             return get_spec(self.task)
         return spec_of_env(self.task, self.env_id, self.termination, self.max_episode_steps)

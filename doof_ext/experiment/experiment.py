@@ -104,8 +104,12 @@ class Experiment:
             raise UserError(f"--stop-after {stage}: {self.directory} is past it, in {at}")
 
     def _stops(self, stage: str, round: int, reached: tuple[str, int]) -> bool:
-        """Whether the run is to stop after a stage of a round: it has not begun what follows."""
-        if stage != self.config.stop_after or is_past(reached, stage, round):
+        """Whether the run is to stop after a stage of a round: it has not begun what follows.
+
+        Without an environment it stops after every stage 2 whose online steps are not there.
+        """
+        asked = stage == self.config.stop_after or (stage == "explore" and self.config.env == "none")
+        if not asked or is_past(reached, stage, round):
             return False
         is_given = self._online is not None and self._online.round == round
         return stage == "pretrain" or not (is_given or os.path.exists(self.files.online_record(round)))
@@ -122,7 +126,7 @@ class Experiment:
         if self._stops(stage, round, self.state.reached):
             following = STAGES[STAGES.index(stage) + 1] if self.config.control is None else "finetune_policy"
             self.state.wait_for(following, round)
-            raise StoppedAfter(stage)
+            raise StoppedAfter(stage, has_env=self.config.env != "none")
 
     def _fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that is resumed from it: settings and data."""
@@ -191,8 +195,10 @@ class Experiment:
         logger = self.logger
         self.artifacts.save_distances(before, after)
         for name, score in summary["scores"].items():
-            logger.logkv(f"final/score/{name}", score["last_10"])
-        logger.logkv("final/gain", summary["gain"])
+            if score["last_10"] is not None:
+                logger.logkv(f"final/score/{name}", score["last_10"])
+        if summary["gain"] is not None:
+            logger.logkv("final/gain", summary["gain"])
         for kind, gain in summary["gain_over"].items():
             logger.logkv(f"final/gain_over/{kind}", gain)
         for kind, both in summary["distance"].items():

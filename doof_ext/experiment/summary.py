@@ -21,6 +21,8 @@ from doof_ext.evaluation.returns import Evaluation, StageScores
 from doof_ext.experiment.provenance import versions
 from doof_ext.files import read_json
 
+_NOT_EVALUATED = "nothing was evaluated in the environment (--eval-episodes 0); model_return has the model's estimate"
+
 
 def build_summary(
     config: Config,
@@ -72,7 +74,7 @@ def build_summary(
         },
         "online_steps": sum(stage["env_steps"] for stage in stages),
         "scores": scores,
-        "gain": scores["finetuned"]["last_10"] - scores["pretrained"]["last_10"],
+        "gain": _gain(scores),
         "distance": distance,
         "stages": list(stages),
         "versions": versions(),
@@ -82,9 +84,17 @@ def build_summary(
     }
 
 
+def _gain(scores: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """What finetuning gained; None where a policy was not evaluated."""
+    before, after = (scores[name]["last_10"] for name in ("pretrained", "finetuned"))
+    return None if before is None or after is None else after - before
+
+
 def _score(env: Any, found: StageScores, final: Evaluation | None) -> dict[str, Any]:
     last = found.last
-    assert last is not None
+    if last is None:
+        numbers = dict.fromkeys(("last_10", "best", "mean", "std", "length", "final"))
+        return {**numbers, "episodes": 0, "returns": [], "reason": _NOT_EVALUATED}
     return {
         "last_10": found.last_10,
         "best": found.best,
@@ -110,7 +120,7 @@ _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
     "dataset": dict,
     "online_steps": int,
     "scores": dict,
-    "gain": _NUMBER,
+    "gain": (*_NUMBER, _NONE),  # None where nothing was evaluated
     "distance": dict,
     "stages": list,
     "versions": dict,
@@ -156,6 +166,8 @@ def _complete_score(score: Any) -> bool:
     score.setdefault("last_10", score.get("mean"))
     for name in ("best", "length", "final"):
         score.setdefault(name, None)
+    if score.get("episodes") == 0:  # nothing was evaluated
+        return isinstance(score.get("reason"), str) and all(score.get(n) is None for n in ("mean", "std", "last_10"))
     optional = [score[name] for name in ("best", "length") if score[name] is not None]
     if isinstance(score["final"], dict):
         optional += [score["final"].get(name) for name in ("mean", "std", "episodes")]

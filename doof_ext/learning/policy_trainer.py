@@ -31,7 +31,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             what the fractions leave of a batch, they are what the policy learns from as ``batch["fake"]``.
         start_sources: Buffers that rollouts start from; by default the real buffer alone.
         first_timestep: Where the curve continues.
-        on_epoch: Called after each epoch with its number and the evaluation.
+        eval_episodes: Episodes of the evaluation after each epoch; with 0 the environment is not touched.
+        on_epoch: Called after each epoch with its number and the evaluation, None without one.
         state: The run's state, to resume from and to save to.
         round: The round of stages 2-5, for the log.
     """
@@ -57,7 +58,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         bonus_sources: Sources = (),
         start_sources: Sources | None = None,
         first_timestep: int = 0,
-        on_epoch: Callable[[int, Evaluation], object] | None = None,
+        on_epoch: Callable[[int, Evaluation | None], object] | None = None,
         state: TrainingState | None = None,
         round: int = 1,
     ) -> None:
@@ -94,7 +95,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         self.state, self.round = state or TrainingState(), round
 
     def train(self) -> dict[str, float]:
-        """Runs all epochs; returns {"last_10_performance"}. ``scores`` holds all evaluations."""
+        """Runs all epochs; returns {"last_10_performance"}, {} without. ``scores`` holds all evaluations."""
         rollout_freq, _, rollout_length = self.rollout_setting
         losses = MeanLosses(self.policy.dynamics.device)
         progress = Counters(epoch=0, step=0, rollout_info={})
@@ -112,8 +113,10 @@ class DOOFTrainer(kit.MBPolicyTrainer):
                 self.lr_scheduler.step()
             means = losses.read(where)
             self.policy.check_weights(where)
-            evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
-            self.scores.add(evaluation)
+            evaluation = None
+            if self.eval_episodes:
+                evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
+                self.scores.add(evaluation)
             progress.epoch, progress.step = progress.epoch + 1, 0
             timestep = self.first_timestep + progress.epoch * self.step_per_epoch
             self._log(timestep, evaluation, means, progress.rollout_info)
@@ -124,7 +127,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         if not complete:
             # stage 1 has yet to draw pairs from the fake buffer, which a checkpoint after this commit no longer holds
             self.state.commit("policy", "scores", save=self.stage != 1)
-        return {"last_10_performance": self.scores.last_10}
+        return {} if self.scores.last_10 is None else {"last_10_performance": self.scores.last_10}
 
     def _components(self, losses: MeanLosses, progress: Counters) -> dict[str, Stateful]:
         """All that the rest of the training depends on."""
@@ -148,14 +151,18 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         return info
 
     def _log(
-        self, timestep: int, evaluation: Evaluation, losses: dict[str, float], rollout_info: dict[str, float]
+        self, timestep: int, evaluation: Evaluation | None, losses: dict[str, float], rollout_info: dict[str, float]
     ) -> None:
-        row = {
-            "eval/normalized_episode_reward": evaluation.mean,
-            "eval/normalized_episode_reward_std": evaluation.std,
-            "eval/episode_reward": float(np.mean(evaluation.returns)),
-            "eval/episode_length": float(np.mean(evaluation.lengths)),
-            "eval/episode_length_std": float(np.std(evaluation.lengths)),
+        row: dict[str, float] = {}
+        if evaluation is not None:
+            row = {
+                "eval/normalized_episode_reward": evaluation.mean,
+                "eval/normalized_episode_reward_std": evaluation.std,
+                "eval/episode_reward": float(np.mean(evaluation.returns)),
+                "eval/episode_length": float(np.mean(evaluation.lengths)),
+                "eval/episode_length_std": float(np.std(evaluation.lengths)),
+            }
+        row |= {
             "stage": self.stage,
             "round": self.round,
             **losses,

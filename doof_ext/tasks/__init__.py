@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from doof_ext.errors import UserError
-from doof_ext.tasks.specs import TaskSpec, get_spec, name_of_env, register, spec_of_env, task_names, termination_rule
+from doof_ext.tasks.specs import (
+    TaskSpec,
+    get_spec,
+    name_of_env,
+    register,
+    spec_of_data,
+    spec_of_env,
+    task_names,
+    termination_rule,
+)
 
 if TYPE_CHECKING:
     from doof_ext.tasks.protocol import TaskEnv
@@ -16,6 +25,7 @@ __all__ = [
     "make_env",
     "name_of_env",
     "register",
+    "spec_of_data",
     "spec_of_env",
     "task_names",
     "termination_rule",
@@ -41,6 +51,8 @@ def make_env(task: str | TaskSpec, seed: int = 0, physics: str = "d4rl") -> Task
         UserError: The task is unknown, its environment cannot be made, or its spaces are not boxes.
     """
     spec = get_spec(task) if isinstance(task, str) else task
+    if spec.env_id is None:
+        raise UserError(f"{spec.name} has no environment")
     if physics == "mujoco-py":
         if spec.domain not in _LOCOMOTION:
             raise UserError(f"{spec.name} has no mujoco-py environment here; choose another --physics")

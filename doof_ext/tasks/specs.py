@@ -24,13 +24,13 @@ TerminationFn = Callable[[Any, Any, Any], Any]
 class TaskSpec:
     """What DOOF must know of a task before it has data.
 
-    A task of your own needs ``name``, ``env_id`` and ``termination``; the rest has defaults. Scores are normalised as
-    D4RL does: ``(return - ref_min_score) / (ref_max_score - ref_min_score)``, times 100 where they are shown; without
-    reference returns the score shown is the return itself.
+    A task of your own needs ``name``, ``env_id`` (None where it has no environment) and ``termination``; the rest has
+    defaults. Scores are normalised as D4RL does: ``(return - ref_min_score) / (ref_max_score - ref_min_score)``, times
+    100 where they are shown; without reference returns the score shown is the return itself.
     """
 
     name: str
-    env_id: str | Callable[[], Any]  # Gymnasium's id ("package.module:Id-v0" imports the module), or a factory
+    env_id: str | Callable[[], Any] | None  # Gymnasium's id ("package.module:Id-v0" imports the module), or a factory
     termination: str | TerminationFn | None = None  # see termination_rule(); D4RL's domains have their own
     max_episode_steps: int | None = None  # time limit; as registered with Gymnasium by default
     ref_min_score: float = 0.0  # return of D4RL's random policy
@@ -178,6 +178,31 @@ def name_of_env(env_id: str) -> str:
 def spec_of_env(name: str, env_id: str, termination: str | None, max_episode_steps: int | None = None) -> TaskSpec:
     """The spec of a Gymnasium environment that no task names (``--env-id``), with the kit's defaults."""
     return _checked(TaskSpec(name, env_id, termination, max_episode_steps))
+
+
+def spec_of_data(
+    name: str,
+    termination: str | None,
+    action_low: tuple[float, ...] | None,
+    action_high: tuple[float, ...] | None,
+    max_episode_steps: int | None = None,
+) -> TaskSpec:
+    """The spec of a task without an environment (``--env none``), with the kit's defaults.
+
+    Its dimensions are the data's; a single bound is that of every action dimension.
+
+    Raises:
+        UserError: A bound is missing or not below the other, or the task has no termination rule.
+    """
+    if action_low is None or action_high is None:
+        raise UserError("--env none: which actions may be taken? Give --action-low and --action-high, in their units")
+    if len({1, len(action_low), len(action_high)}) > 2:
+        raise UserError(f"--action-low has {len(action_low)} numbers, --action-high {len(action_high)}")
+    both = max(len(action_low), len(action_high))
+    low, high = (bound * both if len(bound) == 1 else bound for bound in (action_low, action_high))
+    if not all(a < b for a, b in zip(low, high, strict=True)):
+        raise UserError(f"--action-low {low} is not below --action-high {high} in every dimension")
+    return _checked(TaskSpec(name, None, termination, max_episode_steps, action_low=low, action_high=high))
 
 
 def _checked(spec: TaskSpec) -> TaskSpec:
