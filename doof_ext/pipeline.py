@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 from doof_ext import data
 from doof_ext.algorithm.context import StageContext, run_stage
-from doof_ext.algorithm.doof import finetune
+from doof_ext.algorithm.doof import Finetuning, finetune
 from doof_ext.algorithm.pretrain import Pretraining, pretrain
 from doof_ext.config import Config
 from doof_ext.data import LoadedDataset
@@ -17,6 +18,7 @@ from doof_ext.data.episodes import returns_and_lengths
 from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import check_consistency
 from doof_ext.evaluation.measurements import draw_pairs, measure
+from doof_ext.evaluation.model_return import ModelReturns, first_states
 from doof_ext.experiment.controls import gains_over_controls
 from doof_ext.experiment.experiment import Experiment, finished_summary
 from doof_ext.experiment.run_directory import check_logdir
@@ -102,7 +104,15 @@ def make_context(experiment: Experiment, env: Any) -> StageContext:
         on_result=experiment.keep,
         open_journal=experiment.artifacts.open_journal,
         taken_outside=experiment.artifacts.taken_outside,
+        model_return=model_returns(experiment.config, experiment.loaded.dataset),
     )
+
+
+def model_returns(config: Config, dataset: Dataset) -> ModelReturns | None:
+    """What estimates policies in the dynamics, from D's first states; None with ``--horizon 0``."""
+    if not config.horizon:
+        return None
+    return ModelReturns(first_states(dataset), config.horizon, config.penalty_coef)
 
 
 def finetune_and_summarise(
@@ -114,16 +124,35 @@ def finetune_and_summarise(
     other = _load_distance_task(config)
     pairs = draw_pairs(config, env, loaded.dataset, pretraining.fake_pairs, finetuning.online_data, other)
     before = measure(pretraining.dynamics, pretraining.policy, pairs)
-    after = measure(finetuning.dynamics, finetuning.policy, pairs)
+    policy = finetuning.policies["finetuned"]
+    after = measure(finetuning.dynamics, policy, pairs)
     if config.render:
-        reason = record_video(env, finetuning.policy, experiment.files.video)
+        reason = record_video(env, policy, experiment.files.video)
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
     summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
+    summary["model_return"] = _model_return(ctx, pretraining, finetuning)
     summary["online_data"] = experiment.artifacts.online_records()
     summary["gain_over"] = gains_over_controls(config, summary, experiment.directory)
     experiment.finish(summary, before, after)
     return summary
+
+
+def _model_return(ctx: StageContext, pretraining: Pretraining, finetuning: Finetuning) -> dict[str, Any]:
+    """For the summary: each policy's return in P̂*, and "before" in P̂; None in place of what is not finite."""
+    estimates: dict[str, Any] = {}
+    if ctx.model_return is None:
+        return estimates
+    for name, policy in finetuning.policies.items():
+        before, after = (
+            {
+                name: value if math.isfinite(value) else None
+                for name, value in ctx.model_return(policy, d).figures.items()
+            }
+            for d in (pretraining.dynamics, finetuning.dynamics)
+        )
+        estimates[name] = {**after, "before": before}
+    return estimates
 
 
 def prepare_torch(config: Config) -> None:

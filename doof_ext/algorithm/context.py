@@ -11,6 +11,7 @@ from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config import Config
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.journal import OnlineJournal
+from doof_ext.evaluation.model_return import ModelReturns
 from doof_ext.tasks import TaskSpec
 
 
@@ -48,6 +49,7 @@ class StageContext:
         on_result: Called with the name and the result of each stage that ends: who wants to keep it, does.
         open_journal: The journal of the round's online steps, with those that it has already.
         taken_outside: The round's online steps, where they were taken outside the run, else None.
+        model_return: What estimates a policy's return in a dynamics; None for nothing.
     """
 
     config: Config
@@ -59,6 +61,7 @@ class StageContext:
     on_result: Callable[[str, Any], None] = _ignore
     open_journal: Callable[[int], OnlineJournal] = _in_memory
     taken_outside: Callable[[int], Dataset | None] = _none
+    model_return: ModelReturns | None = None
 
     @property
     def spec(self) -> TaskSpec:

@@ -28,6 +28,7 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
     lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
     lines += _scores(summary)
+    lines += _model_returns(summary["model_return"], summary["horizon"])
     distance = summary["distance"]["fake_buffer"]
     before, after = distance["before"]["mean"], distance["after"]["mean"]
     if before is None:
@@ -52,6 +53,21 @@ def _scores(summary: Mapping[str, Any]) -> list[str]:
     over = ", ".join(f"{gain:+.1f} over the control {kind}" for kind, gain in summary["gain_over"].items())
     lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}{f'   ({over})' if over else ''}")
     return [*lines, _legend(summary["scores"]["finetuned"])]
+
+
+def _model_returns(found: Mapping[str, Any], horizon: int) -> list[str]:
+    """The lines of the model's estimates; none where there are none."""
+    if not found:
+        return []
+    lines = [f"{'model return':<14}{'mean':>10}{'least':>10}{'spread':>10}{'penalised':>10}{'before':>10}"]
+    for name, figures in found.items():
+        numbers = [figures[column] for column in ("mean", "pessimistic", "spread", "penalised_mean")]
+        cells = ("-" if number is None else f"{number:.4g}" for number in (*numbers, figures["before"]["mean"]))
+        lines.append(f"{name:<14}{''.join(f'{cell:>10}' for cell in cells)}")
+    legend = (
+        f"model return: the elites' sums of {horizon} predicted rewards in the finetuned dynamics; penalised: mean of"
+    )
+    return [*lines, f"{legend} r - lambda_off u; before: mean in the pretrained dynamics"]
 
 
 def _legend(score: Mapping[str, Any]) -> str:

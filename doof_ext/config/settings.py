@@ -292,6 +292,14 @@ class Config:
         default_from="preset",
         after_pretraining=True,
     )
+    horizon: int = option(
+        50,
+        "steps of eval/model_return, the policy's return in the dynamics from 20 first states of D; 0 for none. "
+        "50 take 1 to 2 % of an epoch",
+        stage="measure",
+        ge=0,
+        after_pretraining=True,
+    )
     distance_samples: int = option(
         None, "state-action pairs of each dynamics distance", stage="measure", ge=1, default_from="preset"
     )

@@ -201,6 +201,10 @@ class Experiment:
             logger.logkv("final/gain", summary["gain"])
         for kind, gain in summary["gain_over"].items():
             logger.logkv(f"final/gain_over/{kind}", gain)
+        for name, figures in summary["model_return"].items():
+            for when, found in (("before", figures["before"]), ("after", figures)):
+                if found["mean"] is not None:
+                    logger.logkv(f"final/model_return/{name}/{when}", found["mean"])
         for kind, both in summary["distance"].items():
             for when in ("before", "after"):
                 if both[when]["mean"] is not None:

@@ -62,6 +62,7 @@ def build_summary(
     return {
         **{name: getattr(config, name) for name in same},
         "rounds": config.rounds,
+        "horizon": config.horizon,
         "control": config.control,
         "pretrained": config.pretrained,
         "kit": {"name": kit.NAME, "version": kit.VERSION},
@@ -146,6 +147,10 @@ def read_summary(path: str) -> dict[str, Any]:
     for name, score in summary["scores"].items():
         if not _complete_score(score):
             raise UserError(f"{path} is damaged: the score {name!r} is {score!r}")
+    estimates = summary.setdefault("model_return", {})
+    if not isinstance(estimates, dict) or not all(map(_is_estimate, estimates.values())):
+        raise UserError(f"{path} is damaged: model_return is {estimates!r}")
+    summary.setdefault("horizon", 0)
     over = summary.setdefault("gain_over", {})
     if not isinstance(over, dict) or not all(map(_is_number, over.values())):
         raise UserError(f"{path} is damaged: gain_over is {over!r}")
@@ -173,6 +178,16 @@ def _complete_score(score: Any) -> bool:
         optional += [score["final"].get(name) for name in ("mean", "std", "episodes")]
     required = [score.get(name) for name in ("mean", "std", "episodes", "last_10")]
     return isinstance(score["final"], dict | None) and all(map(_is_number, required + optional))
+
+
+def _is_estimate(figures: Any) -> bool:
+    """Whether a policy's return in the model is whole."""
+    names = ("mean", "pessimistic", "spread", "penalised_mean")
+    halves = (figures, figures.get("before")) if isinstance(figures, dict) else (None,)
+    return all(
+        isinstance(half, dict) and all(half.get(name, "") is None or _is_number(half.get(name)) for name in names)
+        for half in halves
+    )
 
 
 def _is_number(value: Any) -> bool:
