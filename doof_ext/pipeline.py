@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from doof_ext import data
 from doof_ext.algorithm.context import StageContext, run_stage
 from doof_ext.algorithm.doof import Finetuning, finetune
+from doof_ext.algorithm.limits import Limits
 from doof_ext.algorithm.pretrain import Pretraining, pretrain
 from doof_ext.config import Config
 from doof_ext.data import LoadedDataset
 from doof_ext.data.dataset import Dataset
-from doof_ext.data.episodes import returns_and_lengths
+from doof_ext.data.episodes import mean_return, returns_and_lengths
 from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import check_consistency
 from doof_ext.evaluation.measurements import draw_pairs, measure
@@ -83,6 +85,7 @@ def open_task(config: Config) -> tuple[Any, LoadedDataset]:
 def check_data(config: Config, env: Any, dataset: Dataset) -> list[str]:
     """What a user must know of D, a line each: see check_consistency, and whether the algorithm fits its returns."""
     findings = check_consistency(env, build_termination_fn(env.spec), dataset)
+    Limits.of(config, None).check(dataset.observations[0].astype(np.float64), dataset.actions[0])
     if config.algo == "mobile" and config.nonnegative_target:
         returns, _ = returns_and_lengths(dataset)
         negative = int((returns < 0).sum())
@@ -105,6 +108,7 @@ def make_context(experiment: Experiment, env: Any) -> StageContext:
         open_journal=experiment.artifacts.open_journal,
         taken_outside=experiment.artifacts.taken_outside,
         model_return=model_returns(experiment.config, experiment.loaded.dataset),
+        data_return=mean_return(experiment.loaded.dataset),
     )
 
 
@@ -132,6 +136,7 @@ def finetune_and_summarise(
     stages = ctx.state.stage_records
     summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
     summary["model_return"] = _model_return(ctx, pretraining, finetuning)
+    summary["limits"] = finetuning.limited
     summary["online_data"] = experiment.artifacts.online_records()
     summary["gain_over"] = gains_over_controls(config, summary, experiment.directory)
     experiment.finish(summary, before, after)

@@ -50,6 +50,7 @@ class StageContext:
         open_journal: The journal of the round's online steps, with those that it has already.
         taken_outside: The round's online steps, where they were taken outside the run, else None.
         model_return: What estimates a policy's return in a dynamics; None for nothing.
+        data_return: The mean return of D's episodes.
     """
 
     config: Config
@@ -62,6 +63,7 @@ class StageContext:
     open_journal: Callable[[int], OnlineJournal] = _in_memory
     taken_outside: Callable[[int], Dataset | None] = _none
     model_return: ModelReturns | None = None
+    data_return: float | None = None
 
     @property
     def spec(self) -> TaskSpec:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from doof_ext.algorithm.collect import collect
 from doof_ext.algorithm.context import StageContext, run_stage
@@ -41,6 +44,7 @@ class Finetuning:
     online_data: Dataset | None  # D_on; None for a control without online data
     scores: dict[str, StageScores]  # of the pretrained, exploration and finetuned policies, over their stages
     final: dict[str, Evaluation]  # of the same, at the end; empty without ``final_episodes``
+    limited: list[dict[str, Any]]  # of each round that was collected within limits, what they limited
 
 
 def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer) -> Finetuning:
@@ -59,13 +63,18 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
     policy, dynamics, scores = pretraining.policy, pretraining.dynamics, {"pretrained": pretraining.scores}
     policies, policy_scores = {"pretrained": policy}, pretraining.scores
     online_data, timestep = None, pretraining.gradient_steps
+    limited: list[dict[str, Any]] = []
     online = offline if control == "no-online-data" else None
     for round in range(1, ctx.config.rounds + 1):
         ctx = ctx.at(round, timestep)
         if control is None:
-            exploration = run_stage(explore, ctx, policy, dynamics, offline)
+            evaluated = policy_scores.last
+            base_return = ctx.data_return if evaluated is None else float(np.mean(evaluated.returns))
+            exploration = run_stage(explore, ctx, policy, dynamics, offline, base_return)
             policies["exploration"], scores["exploration"] = exploration.policy, exploration.scores or policy_scores
-            online_data = run_stage(collect, ctx, exploration.policy, online_data).data
+            collection = run_stage(collect, ctx, exploration.policy, online_data, policy, base_return)
+            online_data = collection.data
+            limited += [{"round": round, **collection.limited}] if collection.limited is not None else []
             online = TensorReplayBuffer.from_dataset(online_data.transitions(), device=offline.device)
             timestep += exploration.gradient_steps
         if online is not None:
@@ -76,4 +85,4 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
         policy, policy_scores = finetuning.policy, finetuning.scores
     policies["finetuned"], scores["finetuned"] = policy, policy_scores
     final = run_stage(final_evaluation, ctx, policies).evaluations if ctx.config.final_episodes else {}
-    return Finetuning(policies, dynamics, online_data, scores, final)
+    return Finetuning(policies, dynamics, online_data, scores, final, limited)

@@ -253,6 +253,33 @@ class Config:
 
     online_steps: int = option(None, "real environment steps", stage="collect", ge=2, default_from="preset")
     collect_deterministic: bool = option(False, "collect with mean actions instead of sampled ones", stage="collect")
+    return_floor: float | None = option(
+        None,
+        "once the mean return of the exploration policy's episodes falls below this part of the pretrained policy's, "
+        "that one takes the rest of the steps; of a negative return 0.5 stands for twice as much",
+        stage="collect",
+        gt=0,
+        le=1,
+    )
+    explore_share: float | None = option(
+        None,
+        "part of the episodes that the exploration policy takes, the pretrained one the rest; all by default",
+        stage="collect",
+        ge=0,
+        le=1,
+    )
+    max_action_change: tuple[float, ...] | None = option(
+        None,
+        "most that an action may differ from the one before it in an episode, in its units; of each dimension or one "
+        "number for all",
+        stage="collect",
+        gt=0,
+    )
+    stop_rule: str | None = option(
+        None,
+        "module:function of (observation, action, next_observation), arrays: True ends the episode, as a truncation",
+        stage="collect",
+    )
     online_data: tuple[str, ...] | None = option(
         None,
         "with --resume: the steps that you collected, HDF5 files in D4RL's format or minari:ID; any number of steps",

@@ -74,6 +74,10 @@ class RunFiles:
     def journal(self, round: int) -> str:
         return self._path("checkpoint", f"online-{round}.journal")
 
+    def base_return(self, round: int) -> str:
+        """The mean return of the policy that a round's exploration started from, for ``--return-floor``."""
+        return self._path("checkpoint", f"base-{round}.json")
+
     def online_record(self, round: int) -> str:
         """Who takes a round's online steps, where not the run itself; see experiment.online_record."""
         return self._path("checkpoint", f"online-{round}.json")
@@ -127,7 +131,7 @@ class Artifacts:
         """
         writers: dict[str, Callable[[Any], None]] = {
             "pretrain": self._save_pretraining,
-            "explore": lambda result: save_tensors(self.files.exploration_policy, result.policy.state_dict()),
+            "explore": self._save_exploration,
             "collect": self._save_online_data,
             "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
             "finetune_policy": lambda result: save_tensors(self.files.policy, result.policy.state_dict()),
@@ -199,6 +203,10 @@ class Artifacts:
         save_tensors(self.files.pretrained_policy, result.policy.state_dict())
         save_tensors(self.files.pretrained_dynamics, result.dynamics.model.state_dict())
         save_dynamics(self.files.models, result.dynamics)
+
+    def _save_exploration(self, result: Any) -> None:
+        save_tensors(self.files.exploration_policy, result.policy.state_dict())
+        write_json(self.files.base_return(self._state.round), {"base_return": result.base_return})
 
     def _save_online_data(self, result: Any) -> None:
         try:

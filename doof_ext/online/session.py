@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from doof_ext.algorithm.collect import collection_seed, step_seeds
+from doof_ext.algorithm.limits import LimitedCollection, Limits
 from doof_ext.data.dataset import LARGEST
 from doof_ext.data.journal import OnlineJournal
-from doof_ext.deploy.run_policy import read_policy
+from doof_ext.deploy.run_policy import RunPolicy, read_policy
 from doof_ext.errors import DivergenceError, RunStoppedError, UserError
 from doof_ext.experiment import run_directory
 from doof_ext.experiment.artifacts import RunFiles
@@ -24,6 +25,7 @@ from doof_ext.experiment.online_record import (
     read_online_record,
     write_online_record,
 )
+from doof_ext.files import read_json
 from doof_ext.learning.acting import StepActor
 
 
@@ -42,8 +44,9 @@ class OnlineSession:
     A step is in the run's journal before ``record`` returns: it survives a kill of the process, and from the end of its
     episode on a loss of power. After a crash, a session of a new process goes on at the next step, in a new episode.
     Actions depend on the run's seed, the round, the step's number and the observation alone; they are those that the
-    run itself would take on the CPU. The run is locked until the session is closed, which the last step does; the run
-    is then resumed with ``--resume``. No environment is made.
+    run itself would take on the CPU, within the limits that the run has (``--return-floor`` and others). The run is
+    locked until the session is closed, which the last step does; the run is then resumed with ``--resume``. No
+    environment is made.
 
     Args:
         run: The run directory.
@@ -68,12 +71,14 @@ class OnlineSession:
         policy = read_policy(run, "exploration")
         self._obs_dim, self._deterministic = policy.task.obs_dim, policy.config.collect_deterministic
         self._actor = StepActor(policy.actor, *policy.bounds)
+        self._base: StepActor | None = None
         self._bounds = policy.bounds
         with contextlib.ExitStack() as opened:
             opened.enter_context(run_directory.lock(policy.files.directory))
             self._round = self._find_round(policy.files)
             self._journal = OnlineJournal(policy.files.journal(self._round))
             self._take_up(policy.files)
+            self._within = self._limited(policy)
             opened.callback(self._journal.close)
             self._seeds = step_seeds(collection_seed(policy.config.seed, self._round), self.steps)
             self._is_open = True
@@ -99,6 +104,20 @@ class OnlineSession:
             raise UserError(f"steps is {self.steps}, but {taken} are taken already")
         if record is None or record.steps != self.steps:
             write_online_record(path, OnlineRecord("session", self.steps))
+
+    def _limited(self, policy: RunPolicy) -> LimitedCollection:
+        """The collection's limits, with π_off where they may call for it."""
+        config, base_return = policy.config, None
+        if config.return_floor is not None:
+            base_return = read_json(policy.files.base_return(self._round)).get("base_return")
+            if not _is_number(base_return):
+                raise UserError(f"{policy.files.base_return(self._round)} is damaged: there is no return for the floor")
+        limits = Limits.of(config, base_return)
+        limits.check(np.zeros(self._obs_dim), np.zeros(policy.task.action_dim))
+        if config.return_floor is not None or config.explore_share is not None:
+            base = read_policy(policy.files.directory, "pretrained" if self._round == 1 else "finetuned")
+            self._base = StepActor(base.actor, *base.bounds)
+        return LimitedCollection(limits, self._journal.rows)
 
     def __len__(self) -> int:
         """How many steps are recorded."""
@@ -134,7 +153,9 @@ class OnlineSession:
             raise UserError("act was called twice: record the step first, or call end_episode, which drops it")
         obs = self._checked("observation", observation)
         seed = None if self._deterministic else int(self._seeds[len(self), 0])
-        action, (low, high) = self._actor.act(obs, seed), self._bounds
+        base = None if self._base is None else self._base.act
+        action = self._within.act(self._actor.act, base, obs, self.starts_episode, seed)
+        low, high = self._bounds
         if not ((action >= low) & (action <= high)).all():  # False for NaN, too
             raise DivergenceError(f"the policy's action {action} does not fit the action space; do not take it")
         self._pending = obs, action
@@ -147,11 +168,13 @@ class OnlineSession:
             next_observation: What the system was observed in after it, [O].
             reward: Its reward.
             terminal: Whether it led into a terminal state, as the task's termination rule has it.
-            truncated: Whether the episode ends here for another reason, such as a time limit.
+            truncated: Whether the episode ends here for another reason, such as a time limit. The run's stop rule
+                may end it, too: ``starts_episode`` then says so.
 
         Raises:
             UserError: There was no ``act``, or an argument is not of its kind; nothing is written.
-            RunStoppedError: The journal cannot be written; the session is closed.
+            RunStoppedError: The journal cannot be written; the session is closed. Or the run's stop rule has no
+                answer; nothing is written.
         """
         self._check_open()
         if self._pending is None:
@@ -164,17 +187,22 @@ class OnlineSession:
                 raise UserError(f"{name} is {flag!r}; it must be True or False")
         obs, action = self._pending
         ends = bool(terminal or truncated)
+        limited = self._within.columns(obs, action, next_obs, ends)
+        stopped = limited.get("stopped", False)
+        ends |= stopped
         row = {
             "observations": obs,
             "actions": action,
             "next_observations": next_obs,
             "rewards": np.float64(reward),
             "terminals": bool(terminal),
-            "truncated": bool(truncated and not terminal),
+            "truncated": bool((truncated or stopped) and not terminal),
             "starts": self.starts_episode,
+            **limited,
         }
         try:
             self._journal.append(row, sync=ends)
+            self._within.took(row)
             self._pending, self.starts_episode = None, ends
             if not self.remaining:
                 self.close()

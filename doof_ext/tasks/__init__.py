@@ -8,6 +8,7 @@ from doof_ext.errors import UserError
 from doof_ext.tasks.specs import (
     TaskSpec,
     get_spec,
+    load_function,
     name_of_env,
     register,
     spec_of_data,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TaskSpec",
     "get_spec",
+    "load_function",
     "make_env",
     "name_of_env",
     "register",

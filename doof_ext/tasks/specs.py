@@ -240,18 +240,32 @@ def termination_rule(spec: TaskSpec) -> TerminationFn | None:
         return spec.termination
     if spec.termination == "never":
         return never
-    module, _, function = spec.termination.partition(":")
-    if not (module and function):
-        raise UserError(f"--termination {spec.termination!r} is neither module:function nor 'never'")
+    return load_function("--termination", spec.termination, "module:function nor 'never'")
+
+
+def load_function(flag: str, text: str, right: str = "a module nor a function: give module:function") -> Any:
+    """The function that a flag names as ``module:function``; the working folder is searched too.
+
+    Args:
+        flag: The flag, for errors.
+        text: Its value.
+        right: What the value is neither of where it has another form.
+
+    Raises:
+        UserError: The function cannot be imported.
+    """
+    module, _, name = text.partition(":")
+    if not (module and name):
+        raise UserError(f"{flag} {text!r} is neither {right}")
     search_working_folder()
     try:
-        rule = getattr(importlib.import_module(module), function)
+        function = getattr(importlib.import_module(module), name)
     except Exception as error:  # the user's module may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"--termination {spec.termination!r}: {reason}") from error
-    if not callable(rule):
-        raise UserError(f"--termination {spec.termination!r} is not a function")
-    return rule
+        raise UserError(f"{flag} {text!r}: {reason}") from error
+    if not callable(function):
+        raise UserError(f"{flag} {text!r} is not a function")
+    return function
 
 
 def search_working_folder() -> None:
