@@ -113,7 +113,6 @@ class OnlineSession:
             if not _is_number(base_return):
                 raise UserError(f"{policy.files.base_return(self._round)} is damaged: there is no return for the floor")
         limits = Limits.of(config, base_return)
-        limits.check(np.zeros(self._obs_dim), np.zeros(policy.task.action_dim))
         if config.return_floor is not None or config.explore_share is not None:
             base = read_policy(policy.files.directory, "pretrained" if self._round == 1 else "finetuned")
             self._base = StepActor(base.actor, *base.bounds)
