@@ -20,7 +20,8 @@ from doof_ext.files import read_json
 from doof_ext.tasks import get_spec
 
 CONTROL = "control"
-_SCORE = "eval/normalized_episode_reward"
+SCORE = "eval/normalized_episode_reward"
+MODEL_RETURN = "eval/model_return"
 _NUMBER = (int, float)
 _REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
     "task": str,
@@ -113,14 +114,14 @@ class Run:
         except UserError:
             return self.task
 
-    def finetuning(self) -> list[tuple[int, int, float]]:
-        """Stage 5's curve: (round, gradient steps of stage 5 so far in all rounds, score); empty without scores."""
+    def finetuning(self, column: str = SCORE) -> list[tuple[int, int, float]]:
+        """Stage 5's curve: (round, gradient steps of stage 5 so far in all rounds, value); empty without the column."""
         steps = 0
         points: list[tuple[int, int, float]] = []
         for row in self.curve:
-            if row["stage"] == 5 and _SCORE in row:
+            if row["stage"] == 5 and column in row:
                 steps += self.settings["step_per_epoch"]
-                points.append((int(row["round"]), steps, row[_SCORE]))
+                points.append((int(row["round"]), steps, row[column]))
         return points
 
 
@@ -188,8 +189,8 @@ def _curve(run: Run) -> None:
             rows = [
                 {name: float(value) for name, value in row.items() if name and value} for row in csv.DictReader(file)
             ]
-        evaluated = any(_SCORE in row for row in rows)
-        if any(not {"stage", "round", *([_SCORE] if evaluated else [])} <= set(row) for row in rows):
+        evaluated = any(SCORE in row for row in rows)
+        if any(not {"stage", "round", *([SCORE] if evaluated else [])} <= set(row) for row in rows):
             raise ValueError("a row without stage, round or score")
     except OSError as error:
         raise unreadable(path, error) from error
