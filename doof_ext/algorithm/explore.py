@@ -21,6 +21,7 @@ class Exploration:
     policy: ModelBasedPolicy  # π_u; π_off itself at ratio 0
     scores: StageScores | None  # None at ratio 0
     gradient_steps: int
+    base_return: float | None = None  # π_off's, see explore
 
     @property
     def steps(self) -> dict[str, int]:
@@ -34,15 +35,20 @@ def make_uncertainty_buffer(offline: TensorReplayBuffer, policy: ModelBasedPolic
 
 
 def explore(
-    ctx: StageContext, pretrained: ModelBasedPolicy, dynamics: DOOFDynamics, offline: TensorReplayBuffer
+    ctx: StageContext,
+    pretrained: ModelBasedPolicy,
+    dynamics: DOOFDynamics,
+    offline: TensorReplayBuffer,
+    base_return: float | None = None,
 ) -> Exploration:
     """Trains π_u from π_off in the unchanged P̂, on 2.5 % D, 2.5 % D_u and rollouts from half D, half D_u.
 
-    With λ_on = 0 nothing is trained: π_off itself will collect (Figure 6's baseline).
+    With λ_on = 0 nothing is trained: π_off itself will collect (Figure 6's baseline). ``base_return``, the mean return
+    of π_off's episodes, goes into the result for who collects.
     """
     config = ctx.config
     if config.exploration_coef == 0:
-        return Exploration(pretrained, None, 0)
+        return Exploration(pretrained, None, 0, base_return)
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=config.exploration_coef, start_from=pretrained)
     uncertainty_buffer = make_uncertainty_buffer(offline, policy, config.uncertainty_buffer_size)
     scores = train_policy(
@@ -56,4 +62,4 @@ def explore(
         start_sources=[(offline, 1 - config.start_ratio), (uncertainty_buffer, config.start_ratio)],
         bonus_sources=[(uncertainty_buffer, config.explore_uncertainty_ratio)],
     )
-    return Exploration(policy, scores, config.explore_epochs * config.step_per_epoch)
+    return Exploration(policy, scores, config.explore_epochs * config.step_per_epoch, base_return)
