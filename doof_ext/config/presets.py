@@ -18,12 +18,11 @@ _LITE: dict[str, Any] = dict(
 )
 _QUICK: dict[str, Any] = dict(
     dataset_steps=200_000,
-    dynamics_epochs=6,
-    epoch=20,
+    dynamics_epochs=8,
+    epoch=30,
     explore_epochs=2,
-    online_steps=5_000,
-    finetune_epochs=8,
-    finetune_dynamics_epochs=5,
+    finetune_epochs=10,
+    finetune_dynamics_epochs=6,
     finetune_dynamics_steps=400,
     rollout_batch_size=20_000,
     eval_episodes=2,
