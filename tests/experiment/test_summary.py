@@ -47,7 +47,7 @@ def test_the_spread_of_lengths_is_logged_under_the_kits_name(run):
 
 def test_the_closing_table_has_all_of_a_score_and_says_what_it_is(run):
     summary, _ = run
-    _, columns, pretrained, _, _, gain, legend, *_ = closing_table(summary).splitlines()
+    _, columns, pretrained, *_, gain, legend, _ = closing_table(summary).splitlines()
     assert columns.split() == ["policy", "score", "last", "std", "best", "length", "final"]
     score = summary["scores"]["pretrained"]
     numbers = [score[name] for name in ("last_10", "mean", "std", "best", "length")] + [score["final"]["mean"]]
