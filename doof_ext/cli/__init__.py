@@ -3,6 +3,7 @@
     doof run        a DOOF run (run_doof.py)
     doof data       makes, converts and describes datasets (make_dataset.py)
     doof report     figures, tables and a page for run directories (report_doof.py)
+    doof tune       many runs on Ray (tune_doof.py)
     doof kit        OfflineRL-Kit's own runners with DOOF plugged in (python -m doof_ext)
 
 ``doof COMMAND --help`` lists a command's flags.
@@ -19,6 +20,7 @@ _COMMANDS = {
     "run": "doof_ext.cli.run",
     "data": "doof_ext.cli.data",
     "report": "doof_ext.cli.report",
+    "tune": "doof_ext.cli.tune",
     "kit": "doof_ext.cli.kit",
 }
 

@@ -15,7 +15,7 @@ def _doof(*argv):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("name", ["run", "data", "report", "kit"])
+@pytest.mark.parametrize("name", ["run", "data", "report", "tune", "kit"])
 def test_each_command_has_help_without_torch(name):
     done = _doof(name, "--help")
     assert done.returncode == 0 and len(done.stdout.splitlines()) > 3, done.stderr
@@ -29,7 +29,7 @@ def test_help_lists_the_commands():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["fly"], "doof: error: unknown command 'fly'; choose run, data, report, kit"),
+        (["fly"], "doof: error: unknown command 'fly'; choose run, data, report, tune, kit"),
         (["run", "--epoch", "-1"], "doof run: error: --epoch is -1; it must be at least 1"),
         (["data"], "doof data: error: give --task"),
         (["report"], "doof report: error: the following arguments are required"),

@@ -1,0 +1,186 @@
+"""A sweep from its plan to its report."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from doof_ext.checkpointing.signals import SignalWatcher
+from doof_ext.errors import RunStoppedError, UserError
+from doof_ext.experiment.run_directory import check_logdir, lock
+from doof_ext.parallel import cores
+from doof_ext.sweep.estimate import UNCAPPED_EPOCHS, costs, measure_all
+from doof_ext.sweep.plan import PlannedRun, Queue, find_run, recorded_runs
+from doof_ext.sweep.progress import Metric, read_progress
+from doof_ext.sweep.search import Search
+from doof_ext.sweep.study import RunStatus, Study, duration, table
+
+_PASSED_ON = ("DOOF_", "D4RL_")  # how the environment variables begin that runs on other machines need
+_CAVEAT = (
+    "without making data; episodes count with their time limit, and dynamics training without a cap with "
+    f"{UNCAPPED_EPOCHS} epochs"
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run.
+
+    Attributes:
+        logdir: Where run directories, study.json and the report go.
+        threads: Of each run.
+        jobs: Runs at a time; None for as many as the cores are enough for.
+        nice: Added to the niceness of each run.
+        address: Of a Ray cluster.
+        max_failures: Restarts of a run whose process or machine died.
+        mix: Whether the report averages over presets, provenance and physics.
+        dry_run: Whether to stop after the plan.
+        search: The runs' search, of which ``metric`` names what ASHA judges by.
+    """
+
+    logdir: str
+    threads: int = 1
+    jobs: int | None = None
+    nice: int = 0
+    address: str | None = None
+    max_failures: int = 3
+    mix: bool = False
+    dry_run: bool = False
+    search: Search | None = None
+    metric: str = "model-reward"
+
+
+def sweep(runs: Sequence[PlannedRun], options: Options, stream: TextIO | None = None) -> None:
+    """Prints the plan, does what is left of it, and writes the report.
+
+    Args:
+        runs: The plan.
+        options: How.
+        stream: Where the plan, the lines and the tables go; standard output by default.
+
+    Raises:
+        UserError: The log directory cannot be written, or Ray is not to be had; nothing was run.
+        RunStoppedError: Runs failed.
+        Interrupted: A signal has come; all runs are saved.
+    """
+    stream = stream or sys.stdout
+    check_logdir(options.logdir)
+    if options.address is None and options.jobs is None:
+        options = dataclasses.replace(options, jobs=max(1, cores() // options.threads))
+    tasks = {run.config.task for run in runs}
+    queue = Queue(runs, [run for task in tasks for run in recorded_runs(options.logdir, task)])
+    statuses = [_status(run) for run in runs]
+    started = time.perf_counter()
+    estimate(statuses, queue, options.threads)
+    measured = time.perf_counter() - started
+    study = Study(statuses, os.path.join(options.logdir, "study.json"), options.jobs, stream)
+    for line in plan_lines(study, queue, measured):
+        print(line, file=stream, flush=True)
+    if options.dry_run:
+        return
+    os.makedirs(options.logdir, exist_ok=True)
+    with lock(options.logdir):
+        _run(queue, study, options)
+    _write_report(study, options, stream)
+    failed = [status for status in study.runs if status.state == "failed"]
+    for status in failed:
+        print(f"failed: {status.run}: {status.reason}", file=stream, flush=True)
+    if failed:
+        raise RunStoppedError(f"{len(failed)} of {len(study.runs)} runs failed; the same command tries them again")
+
+
+def _status(run: PlannedRun) -> RunStatus:
+    """A run as the log directory has it."""
+    found = find_run(run.config)
+    if found is None:
+        return RunStatus(run)
+    state = "finished" if found.finished else "waiting"
+    return RunStatus(run, state, found.directory, read_progress(found.directory))
+
+
+def estimate(statuses: Sequence[RunStatus], queue: Queue, threads: int) -> None:
+    """Gives each run that is not finished what its stages cost; the first to need a stage 1 pays for it."""
+    left = [status for status in statuses if status.state != "finished"]
+    rates = measure_all([status.run for status in left], threads)
+    paid = set(queue.pretrained)
+    for status in left:
+        shared = status.run.stage1 in paid and not status.progress.stage.startswith("1 ")
+        status.stages = costs(status.run.config, rates[status.run], shared)
+        paid.add(status.run.stage1)
+
+
+def plan_lines(study: Study, queue: Queue, measured: float) -> list[str]:
+    """The plan as it is printed: a row per run with the time it takes, and what they come to."""
+    rows, trained = [], set(queue.pretrained)
+    for status in study.runs:
+        row = {name: status.row()[name] for name in ("task", "seed", "arm")}
+        if status.state == "finished":
+            row |= {"run": "finished", "stage 1": "", "time": ""}
+        else:
+            row["run"] = "to be resumed" if status.directory else "new"
+            row["stage 1"] = "shared" if status.run.stage1 in trained else "trained"
+            row["time"] = duration(status.seconds_left)
+        trained.add(status.run.stage1)
+        rows.append(row)
+    count = f"{len(rows)} runs, {len({status.run.stage1 for status in study.runs})} pretrainings"
+    how = f"estimated from {measured:.0f} s of measurement here, {_CAVEAT}"
+    return [*table(rows), f"{count}; {study.summary()}", how]
+
+
+def _run(queue: Queue, study: Study, options: Options) -> None:
+    """Runs what is not finished; a search also goes again through what is, for ASHA to know it."""
+    if options.search is None:
+        finished = {status.run for status in study.runs if status.state == "finished"}
+        queue.waiting = [run for run in queue.waiting if run not in finished]
+    if not queue.waiting:
+        return
+    from doof_ext.sweep import engine
+
+    signals = SignalWatcher()
+    shared = {
+        "folder": os.getcwd(),
+        "study": study.path,
+        "threads": options.threads,
+        "nice": options.nice,
+        "environment": {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)},
+        "metric": options.search and Metric(options.metric, study.runs[0].run.config.spec.penalty_coef),
+    }
+    study.jobs = engine.connect(options.address, options.jobs, options.threads)
+    try:
+        study.refresh(now=True)
+        with signals.watching():
+            engine.run_trials(queue, study, shared, signals, options.max_failures, options.search)
+    finally:
+        engine.disconnect()
+    if signals.received is None:
+        study.close()
+        return
+    for status in study.runs:
+        if status.state == "running":
+            status.state = "saved"
+            if status.directory:
+                with lock(status.directory, timeout=600):  # whoever has it is still saving
+                    pass
+    study.close()
+    study.print(f"all runs are saved; go on with: {shlex.join(sys.orig_argv)}")
+    signals.raise_interrupted()
+
+
+def _write_report(study: Study, options: Options, stream: TextIO) -> None:
+    """The report on the finished runs; a line instead where there can be none."""
+    directories = [status.directory for status in study.runs if status.state == "finished"]
+    if not directories:
+        return
+    from doof_ext.report.page import write_report
+
+    out = os.path.join(options.logdir, "report")
+    try:
+        print(f"report: {write_report(directories, out, options.mix)}", file=stream, flush=True)
+    except UserError as error:
+        print(f"no report: {error}", file=stream, flush=True)

@@ -1,0 +1,142 @@
+"""One run of a sweep: a process of its own, started, watched, resumed and stopped from the outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from doof_ext.config import config_from, given_flags
+from doof_ext.experiment.run_directory import lock
+from doof_ext.sweep.plan import find_run
+from doof_ext.sweep.progress import Metric, read_progress
+
+_LAST_SAVE = 600  # seconds that a run which was told to stop may take to save
+_MODULE = "doof_ext.cli.attached"
+
+
+class ProcessDiedError(RuntimeError):
+    """A run's process was killed, or lost with its machine: the run can go on from its last checkpoint."""
+
+
+class SweptRun:
+    """A run of the log directory, carried on from where it is by a process of its own.
+
+    Args:
+        argv: run_doof.py's flags.
+        pretrained: The run directory to take stage 1 from, where another run has it.
+        folder: The working directory.
+        study: A file that the sweep has written; where it is not seen, the log directory is not shared.
+        threads: torch's.
+        nice: Added to the niceness.
+        environment: Environment variables to set.
+        metric: What a search judges it by; each epoch is then reported, one after another, also those of earlier.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        pretrained: str | None,
+        folder: str,
+        study: str,
+        threads: int,
+        nice: int,
+        environment: Mapping[str, str],
+        metric: Metric | None = None,
+    ) -> None:
+        self._argv, self._pretrained, self._folder, self._study = list(argv), pretrained, folder, study
+        self._threads, self._nice, self._environment, self._metric = threads, nice, environment, metric
+        self._config = config_from(given_flags(argv))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._told = 0  # points of the metric
+        self._death = ""
+
+    def next(self, seconds: float = 1.0) -> dict[str, Any]:
+        """What there is to tell after at most ``seconds``.
+
+        Returns:
+            ``state`` (running, finished, failed), ``reason`` of a failure or death, ``directory``, ``pretrained``
+            (whether stage 1 is there for others), the fields of Progress, and one point of the metric.
+
+        Raises:
+            ProcessDiedError: The process was killed, as the last answer said.
+        """
+        if self._death:
+            raise ProcessDiedError(self._death)
+        if not os.path.exists(self._study):
+            return _failed(f"{self._study} is not to be seen here: all machines must share the log directory")
+        found = find_run(self._config)
+        points = self._metric.read(found.directory)[self._told :] if self._metric and found else []
+        code = None
+        if not points and not (found and found.finished):
+            code = self._carry_on(found.directory if found else None, seconds)
+            found = find_run(self._config)
+        if code is not None and not (found and found.finished):
+            return self._end(code)
+        self._told += bool(points)
+        news: dict[str, Any] = {"state": "finished" if found and found.finished and not points[1:] else "running"}
+        if found:
+            news |= {"directory": found.directory, "pretrained": found.pretrained}
+            news |= vars(read_progress(found.directory))
+        return news | (points[0] if points else {})
+
+    def _carry_on(self, directory: str | None, seconds: float) -> int | None:
+        """Starts the process where there is none, and waits for its end; its exit code, None while it runs."""
+        if self._process is None:
+            self._start(directory)
+        assert self._process is not None
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _start(self, directory: str | None) -> None:
+        if directory is not None:
+            with lock(directory, timeout=_LAST_SAVE):  # what was started before may still be saving
+                pass
+            argv = ["--resume", directory]
+        else:
+            argv = [*self._argv, *(["--pretrained", self._pretrained] if self._pretrained else [])]
+        niceness = ["nice", "-n", str(self._nice)] if self._nice else []
+        command = [*niceness, sys.executable, "-m", _MODULE, *argv, "--threads", str(self._threads)]
+        threads = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        self._process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env={**os.environ, **threads, **self._environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            start_new_session=True,  # a terminal's Ctrl-C is the sweep's
+        )
+
+    def _end(self, code: int) -> dict[str, Any]:
+        """The news of a process that ended without the run's: a failure that would come again, or a death."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        if code in (0, 1, 2):
+            reason = (lines[-1] if lines else f"exit code {code}").removeprefix("doof run: ").removeprefix("error: ")
+            return _failed(reason)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        self._death = f"its process {how}"
+        return {"state": "running", "reason": self._death}
+
+    def stop(self) -> None:
+        """Has the process save the run and end, and waits for that."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_LAST_SAVE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"state": "failed", "reason": reason}
