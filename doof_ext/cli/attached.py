@@ -25,7 +25,3 @@ def main() -> int:
     threading.Thread(target=_end_with_starter, daemon=True).start()
     sys.argv = ["doof", "run", *sys.argv[1:]]  # the command by hand, for the summary
     return run.main(sys.argv[2:], "doof run")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,6 +19,7 @@ from doof_ext.config import OneLineParser
 from doof_ext.errors import UserError
 
 _STRICT_CONTROL = "no-online-data"
+_METRICS = ("model-reward", "score")
 _METRIC = "what ASHA judges by: the ensemble's reward less uncertainty, or the true score (default: model-reward)"
 
 
@@ -40,7 +41,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     runs.add_argument("--grid", metavar="FILE", help="a TOML file of such combinations; see studies/lite.toml")
     runs.add_argument("--search", metavar="FILE", help="a TOML file of distributions to draw flags from, with ASHA")
-    runs.add_argument("--metric", choices=("model-reward", "score"), default="model-reward", help=_METRIC)
+    runs.add_argument("--metric", choices=_METRICS, default=_METRICS[0], help=_METRIC)
     how = parser.add_argument_group("how they are run")
     how.add_argument("--logdir", default="log", help="run directories, study.json and the report (default: log)")
     how.add_argument("--jobs", type=int, help="runs at a time (default: cores / --threads)")
@@ -68,14 +69,16 @@ def main(argv: Sequence[str] | None = None, command: str = "tune_doof.py") -> in
             raise UserError("sweeps need Ray: pip install 'doof_ext[tune]'")
         logdir = os.path.abspath(os.path.expanduser(args.logdir))
         from doof_ext.sweep.plan import plan_runs
+        from doof_ext.sweep.progress import Metric
         from doof_ext.sweep.search import read_search
 
-        search = read_search(args.search) if args.search else None
+        search, metric = read_search(args.search) if args.search else None, None
         argvs = _command_lines(args, [*shared, "--logdir", logdir])
         runs = plan_runs(argvs)
         if search is not None:
             if len(runs) != 1:
                 raise UserError(f"--search draws flags for one task, seed and arm; these are {len(runs)} runs")
+            metric = Metric(args.metric, runs[0].config.penalty_coef)
             runs = plan_runs([*runs[0].argv, *drawn] for drawn in search.draw())
         from doof_ext.sweep.sweep import Options, sweep  # imports torch
 
@@ -89,7 +92,7 @@ def main(argv: Sequence[str] | None = None, command: str = "tune_doof.py") -> in
             mix=args.mix,
             dry_run=args.dry_run,
             search=search,
-            metric=args.metric,
+            metric=metric,
         )
         sweep(runs, options)
 

@@ -18,7 +18,7 @@ from doof_ext.sweep.plan import PlannedRun, Queue
 from doof_ext.sweep.progress import Metric, gradient_steps
 from doof_ext.sweep.search import Search
 from doof_ext.sweep.study import Study
-from doof_ext.sweep.swept_run import SweptRun
+from doof_ext.sweep.swept_run import PACKAGES, SweptRun
 
 os.environ.update(  # read when Ray is imported or started
     RAY_USAGE_STATS_ENABLED="0",  # nothing is sent anywhere
@@ -38,8 +38,6 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 _STORE = 80 * 2**20  # bytes of Ray's object store; about its least, since only a few numbers go through it
-
-
 _LOST = "its worker or its machine was lost"
 
 
@@ -93,9 +91,10 @@ class _Order(Searcher):
         run = self._running.pop(trial_id)
         if result and result.get("pretrained"):
             self._queue.stage1_is_there(run, result["directory"])
+        state = "stopped" if result and result["state"] == "running" else "failed"  # by ASHA, or by itself
         for lost in self._queue.ended(run):
             reason = f"its stage 1 is that of {run}, which did not end it"
-            self._study.tell(self._index[lost], {"state": "failed", "reason": reason})
+            self._study.tell(self._index[lost], {"state": state, "reason": reason})
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the log directory says what has been done."""
@@ -146,10 +145,12 @@ def connect(address: str | None, jobs: int | None, threads: int) -> int:
     """Starts Ray on this machine, or joins the cluster at ``address``; returns how many runs go at a time.
 
     Raises:
-        UserError: There is no cluster at the address, or none of its machines has the threads of a run.
+        UserError: Ray cannot be started, there is no cluster, or none of its machines has the threads of a run.
     """
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    folder = os.getcwd()
+    os.chdir(PACKAGES)  # Ray's workers import from its working directory before anything else
     try:
         if address is None:
             assert jobs is not None
@@ -157,7 +158,10 @@ def connect(address: str | None, jobs: int | None, threads: int) -> int:
             return jobs
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"--ray-address {address}: no cluster there, or none to be started here ({error})") from error
+        what = "Ray cannot be started here" if address is None else f"--ray-address {address}: no cluster answers there"
+        raise UserError(f"{what} ({error})") from error
+    finally:
+        os.chdir(folder)
     slots = [int(node["Resources"].get("CPU", 0)) // threads for node in ray.nodes() if node["Alive"]]
     if not sum(slots):
         raise UserError(f"--threads {threads}: no machine of the cluster has as many cores")

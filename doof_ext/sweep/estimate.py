@@ -131,12 +131,12 @@ def _seconds(step: Callable[[], object]) -> float:
     return (time.perf_counter() - started) / count
 
 
-def measure_all(runs: Iterable[PlannedRun], threads: int) -> dict[PlannedRun, Rates]:
-    """The rates of each run; runs whose steps are alike are measured once."""
+def measure_all(runs: Iterable[PlannedRun], threads: int, device: str | None = None) -> dict[PlannedRun, Rates]:
+    """The rates of each run, on ``device`` or its own; runs whose steps are alike are measured once."""
     measured: dict[tuple[Any, ...], Rates] = {}
     rates = {}
     for run in runs:
-        config = dataclasses.replace(run.config, threads=threads)
+        config = dataclasses.replace(run.config, threads=threads, device=device or run.config.device)
         alike = (config.spec.domain or config.task, *(getattr(config, name) for name in _STEPS_DEPEND_ON))
         if alike not in measured:
             measured[alike] = measure(config)

@@ -66,7 +66,7 @@ class Metric:
     """What a search judges runs by, the larger the better.
 
     ``model-reward`` needs no true score: it is the mean reward of the policy's rollouts in the ensemble, less λ times
-    the mean uncertainty there, with one λ for all runs whatever their own λ_off. ``score`` is the true one.
+    the mean uncertainty there, with one λ for all runs, whatever λ_off they train with. ``score`` is the true one.
     """
 
     name: str
@@ -88,9 +88,6 @@ class Metric:
         reward = row.get("rollout_info/raw_reward_mean")
         uncertainty = row.get("rollout_info/uncertainty_mean") or row.get("uncertainty")  # MOBILE's is in its Q target
         return float(reward) - self.penalty_coef * float(uncertainty) if reward and uncertainty else None
-
-
-METRICS = ("model-reward", "score")
 
 
 def gradient_steps(config: Config) -> int:

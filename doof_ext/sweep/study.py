@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import time
 from collections import Counter
@@ -128,7 +130,9 @@ class Study:
         if not now and time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _EVERY
-        write_json(self.path, {"updated": time.strftime("%Y-%m-%d %H:%M:%S"), "runs": [r.record() for r in self.runs]})
+        content = {"updated": time.strftime("%Y-%m-%d %H:%M:%S"), "runs": [status.record() for status in self.runs]}
+        with contextlib.suppress(OSError):  # a full disk, of which the runs themselves tell
+            write_json(self.path, content)
         if self._stream.isatty():
             size = shutil.get_terminal_size()
             running = [status.row() | {"state": ""} for status in self.runs if status.state == "running"]
@@ -161,8 +165,11 @@ class Study:
 
     def print(self, text: str) -> None:
         """Writes a text for good."""
-        self._erase()
-        print(text, file=self._stream, flush=True)
+        try:
+            self._erase()
+            print(text, file=self._stream, flush=True)
+        except BrokenPipeError:  # the console's reader has exited; the runs go on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _what(status: RunStatus) -> str:

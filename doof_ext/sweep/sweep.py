@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shlex
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -41,7 +43,8 @@ class Options:
         max_failures: Restarts of a run whose process or machine died.
         mix: Whether the report averages over presets, provenance and physics.
         dry_run: Whether to stop after the plan.
-        search: The runs' search, of which ``metric`` names what ASHA judges by.
+        search: What the runs were drawn by.
+        metric: What ASHA judges them by.
     """
 
     logdir: str
@@ -53,7 +56,7 @@ class Options:
     mix: bool = False
     dry_run: bool = False
     search: Search | None = None
-    metric: str = "model-reward"
+    metric: Metric | None = None
 
 
 def sweep(runs: Sequence[PlannedRun], options: Options, stream: TextIO | None = None) -> None:
@@ -69,30 +72,58 @@ def sweep(runs: Sequence[PlannedRun], options: Options, stream: TextIO | None = 
         RunStoppedError: Runs failed.
         Interrupted: A signal has come; all runs are saved.
     """
-    stream = stream or sys.stdout
     check_logdir(options.logdir)
-    if options.address is None and options.jobs is None:
+    if options.address is not None:
+        check_address(options.address)
+    elif options.jobs is None:
         options = dataclasses.replace(options, jobs=max(1, cores() // options.threads))
     tasks = {run.config.task for run in runs}
     queue = Queue(runs, [run for task in tasks for run in recorded_runs(options.logdir, task)])
     statuses = [_status(run) for run in runs]
     started = time.perf_counter()
-    estimate(statuses, queue, options.threads)
+    estimate(statuses, queue, options.threads, device=options.address and "cpu")  # a cluster's GPUs may be elsewhere
     measured = time.perf_counter() - started
-    study = Study(statuses, os.path.join(options.logdir, "study.json"), options.jobs, stream)
-    for line in plan_lines(study, queue, measured):
-        print(line, file=stream, flush=True)
-    if options.dry_run:
-        return
-    os.makedirs(options.logdir, exist_ok=True)
-    with lock(options.logdir):
+    study = Study(statuses, os.path.join(options.logdir, "study.json"), options.jobs, stream or sys.stdout)
+    with _held(options):
+        for line in plan_lines(study, queue, measured):
+            study.print(line)
+        if options.dry_run:
+            return
         _run(queue, study, options)
-    _write_report(study, options, stream)
+    _write_report(study, options)
     failed = [status for status in study.runs if status.state == "failed"]
     for status in failed:
-        print(f"failed: {status.run}: {status.reason}", file=stream, flush=True)
+        study.print(f"failed: {status.run}: {status.reason}")
     if failed:
         raise RunStoppedError(f"{len(failed)} of {len(study.runs)} runs failed; the same command tries them again")
+
+
+def check_address(address: str) -> None:
+    """Raises UserError where no cluster answers at HOST:PORT, for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not (host and port.isdecimal()) or "/" in host:
+        raise UserError(f"--ray-address {address}: give HOST:PORT, or auto on one of the cluster's machines")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--ray-address {address}: no cluster answers there ({error})") from error
+
+
+def _held(options: Options) -> contextlib.AbstractContextManager[object]:
+    """The log directory, held for this sweep; nothing for a dry run.
+
+    Raises:
+        UserError: It cannot be written, or another sweep is at work there.
+    """
+    if options.dry_run:
+        return contextlib.nullcontext()
+    try:
+        os.makedirs(options.logdir, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {options.logdir} ({error.strerror}); choose another --logdir") from error
+    return lock(options.logdir)
 
 
 def _status(run: PlannedRun) -> RunStatus:
@@ -104,10 +135,10 @@ def _status(run: PlannedRun) -> RunStatus:
     return RunStatus(run, state, found.directory, read_progress(found.directory))
 
 
-def estimate(statuses: Sequence[RunStatus], queue: Queue, threads: int) -> None:
+def estimate(statuses: Sequence[RunStatus], queue: Queue, threads: int, device: str | None) -> None:
     """Gives each run that is not finished what its stages cost; the first to need a stage 1 pays for it."""
     left = [status for status in statuses if status.state != "finished"]
-    rates = measure_all([status.run for status in left], threads)
+    rates = measure_all([status.run for status in left], threads, device)
     paid = set(queue.pretrained)
     for status in left:
         shared = status.run.stage1 in paid and not status.progress.stage.startswith("1 ")
@@ -128,9 +159,14 @@ def plan_lines(study: Study, queue: Queue, measured: float) -> list[str]:
             row["time"] = duration(status.seconds_left)
         trained.add(status.run.stage1)
         rows.append(row)
-    count = f"{len(rows)} runs, {len({status.run.stage1 for status in study.runs})} pretrainings"
+    pretrainings = len({status.run.stage1 for status in study.runs})
+    count = f"{_count(len(rows), 'run')}, {_count(pretrainings, 'pretraining')}"
     how = f"estimated from {measured:.0f} s of measurement here, {_CAVEAT}"
     return [*table(rows), f"{count}; {study.summary()}", how]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _run(queue: Queue, study: Study, options: Options) -> None:
@@ -149,7 +185,7 @@ def _run(queue: Queue, study: Study, options: Options) -> None:
         "threads": options.threads,
         "nice": options.nice,
         "environment": {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)},
-        "metric": options.search and Metric(options.metric, study.runs[0].run.config.spec.penalty_coef),
+        "metric": options.metric,
     }
     study.jobs = engine.connect(options.address, options.jobs, options.threads)
     try:
@@ -172,7 +208,7 @@ def _run(queue: Queue, study: Study, options: Options) -> None:
     signals.raise_interrupted()
 
 
-def _write_report(study: Study, options: Options, stream: TextIO) -> None:
+def _write_report(study: Study, options: Options) -> None:
     """The report on the finished runs; a line instead where there can be none."""
     directories = [status.directory for status in study.runs if status.state == "finished"]
     if not directories:
@@ -181,6 +217,6 @@ def _write_report(study: Study, options: Options, stream: TextIO) -> None:
 
     out = os.path.join(options.logdir, "report")
     try:
-        print(f"report: {write_report(directories, out, options.mix)}", file=stream, flush=True)
+        study.print(f"report: {write_report(directories, out, options.mix)}")
     except UserError as error:
-        print(f"no report: {error}", file=stream, flush=True)
+        study.print(f"no report: {error}")

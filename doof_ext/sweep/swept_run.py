@@ -10,13 +10,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import doof_ext
 from doof_ext.config import config_from, given_flags
 from doof_ext.experiment.run_directory import lock
 from doof_ext.sweep.plan import find_run
 from doof_ext.sweep.progress import Metric, read_progress
 
 _LAST_SAVE = 600  # seconds that a run which was told to stop may take to save
-_MODULE = "doof_ext.cli.attached"
+_START = "import sys; sys.path.remove(''); from doof_ext.cli.attached import main; sys.exit(main())"
+PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(doof_ext.__file__)))
+"""Where this doof_ext is, which the runs are to have, and not one in the working directory."""
 
 
 class ProcessDiedError(RuntimeError):
@@ -102,13 +105,14 @@ class SweptRun:
         else:
             argv = [*self._argv, *(["--pretrained", self._pretrained] if self._pretrained else [])]
         niceness = ["nice", "-n", str(self._nice)] if self._nice else []
-        command = [*niceness, sys.executable, "-m", _MODULE, *argv, "--threads", str(self._threads)]
+        command = [*niceness, sys.executable, "-c", _START, *argv, "--threads", str(self._threads)]
         threads = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        path = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH")]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(
             command,
             cwd=self._folder,
-            env={**os.environ, **threads, **self._environment},
+            env={**os.environ, **threads, **self._environment, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,

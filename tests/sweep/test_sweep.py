@@ -1,5 +1,6 @@
 """A sweep on Ray, from its command line."""
 
+import io
 import json
 import os
 import re
@@ -56,15 +57,16 @@ def _run_process(logdir):
             command = path.read_bytes().split(b"\0")
         except OSError:
             continue  # it has just ended
-        if b"doof_ext.cli.attached" in command and any(str(logdir).encode() in part for part in command):
+        if any(b"doof_ext.cli.attached" in part for part in command) and str(logdir).encode() in b" ".join(command):
             found.append(int(path.parent.name))
     return found
 
 
 @needs_ray
-def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path):
+def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path, capsys):
     logdir, grid = tmp_path / "log", tmp_path / "grid.toml"
     (tmp_path / "d.hdf5").write_text("no data")
+    (tmp_path / "doof_ext.py").write_text("raise ImportError('the working directory has another')")
     grid.write_text(
         'source = "recipe"\n[[runs]]\nratios = [0]\ncontrol = ["extra-training"]\n'
         '[[runs]]\nsource = "hdf5:d.hdf5"\nratios = [0, 1]\n'
@@ -84,10 +86,12 @@ def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path):
     study = json.loads((logdir / "study.json").read_text())
     assert [run["state"] for run in study["runs"]] == ["finished", "finished", "failed", "failed"]
     assert {path.name for path in logdir.iterdir()} <= {"hopper-random-v2", "study.json", "lock", "report"}
-    assert {path.name for path in tmp_path.iterdir()} == {"log", "by-hand", "grid.toml", "d.hdf5"}
+    assert {path.name for path in tmp_path.iterdir()} == {"log", "by-hand", "grid.toml", "d.hdf5", "doof_ext.py"}
+    capsys.readouterr()
     line = (*_TASK, "--seeds", "1", "--ratios", "0", "--control", "extra-training", *flags, "--source", "recipe")
-    code, out, _ = _finish(tune(*line))
-    assert code == 0 and "2 finished" in out and "started" not in out  # nothing is run again
+    assert main(list(map(str, line))) == 0
+    out = capsys.readouterr().out
+    assert "2 finished" in out and "started" not in out  # nothing is run again
 
 
 @needs_ray
@@ -156,13 +160,13 @@ def test_a_cluster_of_two_machines_runs_on_both_and_survives_the_loss_of_one(tmp
         argv = (*_TASK, "--seeds", "1,2", "--ratios", "0", *_FLAGS, *longer, "--logdir", logdir)
         process = tune(*argv, "--ray-address", cluster.address)
         for _ in range(2):
-            _await(process, "1 pretrain policy")
+            _await(process, "1 pretrain policy")  # a core each: one run on either
         cluster.remove_node(other, allow_graceful=False)
         code, out, _ = _finish(process)
     finally:
         cluster.shutdown()
     assert code == 0 and out.count("its worker or its machine was lost; it goes on") == 1
-    assert out.count(": started") == 2 and "2 finished" in out
+    assert "2 finished" in out
     for seed in (1, 2):
         whole = by_hand(tmp_path / "by-hand", *longer, "--exploration-ratio", "0", "--seed", str(seed))
         assert_same_run(_runs(logdir)[seed, 0.0].directory, whole)
@@ -227,6 +231,9 @@ def _blocked(tmp_path):
         (["--resume", "x"], "--resume is not for a sweep"),
         (["--jobs", "0"], "--jobs is 0; it must be at least 1"),
         (["--source", "hdf5:none.hdf5"], "there is no such file"),
+        (["--ray-address", "127.0.0.1:1"], "no cluster answers there"),
+        (["--ray-address", "127.0.0.1:99999"], "no cluster answers there"),
+        (["--ray-address", "ray://127.0.0.1:10001"], "give HOST:PORT, or auto"),
         (["--grid", "none.toml"], "none.toml cannot be read (No such file or directory)"),
         (["--grid", "task.toml"], "task.toml, table 2: unknown task 'hopper-medum-v2'"),
         (["--grid", "flag.toml"], "flag.toml, table 1: unrecognized arguments: --epochz 3"),
@@ -253,6 +260,18 @@ def test_a_log_directory_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert main(["--preset", "smoke", "--logdir", str(_blocked(tmp_path)), "--dry-run"]) == 2
     out, err = capsys.readouterr()
     assert "choose another --logdir" in err and len(err.splitlines()) == 1 and not out
+
+
+def test_a_log_directory_that_cannot_be_made_is_one_line_before_the_plan(tmp_path, monkeypatch):
+    def refuse(path, exist_ok):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("doof_ext.sweep.sweep.os.makedirs", refuse)
+    monkeypatch.setattr("doof_ext.sweep.estimate.measure", lambda config: Rates(1, 1, 1, 1, 1))
+    runs, stream = plan_runs([[*TINY, "--logdir", str(tmp_path / "log")]]), io.StringIO()
+    with pytest.raises(UserError, match=r"cannot write to .*log \(Permission denied\); choose another --logdir"):
+        sweep(runs, Options(str(tmp_path / "log")), stream)
+    assert not stream.getvalue()
 
 
 def test_two_sweeps_do_not_share_a_log_directory(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ import os
 import signal
 
 import pytest
-from conftest import ROOT, assert_same_run
+from conftest import assert_same_run
 from tiny_runs import TINY, by_hand
 
 from doof_ext.experiment.run_directory import lock
@@ -13,9 +13,10 @@ from doof_ext.sweep.swept_run import ProcessDiedError, SweptRun
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, monkeypatch):
     """A factory of the run of these flags in the test's log directory."""
     (tmp_path / "study.json").touch()
+    (tmp_path / "doof_ext.py").write_text("raise ImportError('the working directory has another')")
     started = []
 
     def make(*argv, metric=None, study="study.json"):
@@ -26,12 +27,13 @@ def start(tmp_path):
             study=str(tmp_path / study),
             threads=1,
             nice=0,
-            environment={"PYTHONPATH": str(ROOT)},
+            environment={},
             metric=metric,
         )
         started.append(run)
         return run
 
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     yield make
     for run in started:
         run.stop()
