@@ -25,6 +25,7 @@ _HOMES = {
     "OnlineCollector": "doof_ext.algorithm.collect",
     "PolicyFinetuneTrainer": "doof_ext.learning.policy_trainer",
     "TensorReplayBuffer": "doof_ext.learning.replay_buffer",
+    "load_policy": "doof_ext.deploy.run_policy",
     "make_env": "doof_ext.tasks",
     "run": "doof_ext.pipeline",
 }

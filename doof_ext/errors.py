@@ -1,5 +1,6 @@
 """The errors a user can mend, told apart from the errors that are ours."""
 
+import os
 import signal
 
 
@@ -15,6 +16,11 @@ class UserError(_OneLine, ValueError):
 
     The commands in ``run_example/`` print it without a traceback and exit with code 2.
     """
+
+
+def unreadable(path: object, error: OSError) -> UserError:
+    """The UserError for a file that is there and cannot be opened or read, with the system's reason."""
+    return UserError(f"{path} cannot be read ({os.strerror(error.errno) if error.errno else error})")
 
 
 class RunStoppedError(_OneLine, RuntimeError):

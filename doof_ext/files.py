@@ -1,4 +1,4 @@
-"""Files that are written atomically, and read without letting pickle run code."""
+"""Files and folders that are written atomically, and read without letting pickle run code."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import io
 import json
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import torch
 
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 
 _Path = str | os.PathLike[str]
 
@@ -30,6 +31,21 @@ def publish(path: _Path, write: Callable[[BinaryIO], object]) -> None:
             os.remove(temporary)
 
 
+def publish_folder(path: _Path, fill: Callable[[str], object]) -> None:
+    """Calls ``fill(folder)`` on a temporary folder beside ``path`` and renames that to ``path``.
+
+    ``path`` is new, or an empty folder; ``fill`` writes its files by :func:`publish`.
+    """
+    path = os.path.realpath(path)
+    parent, name = os.path.split(path)
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=parent) as temporary:
+        folder = os.path.join(temporary, name)
+        os.mkdir(folder)
+        fill(folder)
+        os.replace(folder, path)
+
+
 def write_json(path: _Path, content: Any) -> None:
     """Writes a JSON file."""
     publish(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
@@ -42,9 +58,10 @@ def read_json(path: _Path) -> dict[str, Any]:
             content = json.load(file)
     except FileNotFoundError:
         raise UserError(f"no file at {path}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"{path} is no whole JSON file ({reason})") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is no whole JSON file ({str(error).splitlines()[0]})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object")
     return content
@@ -57,8 +74,13 @@ def save_tensors(path: _Path, tensors: Mapping[str, torch.Tensor]) -> None:
     publish(path, lambda file: file.write(content.getvalue()))
 
 
-def load_state(path: _Path, module: torch.nn.Module) -> None:
+def load_state(path: _Path, module: torch.nn.Module, prefix: str = "") -> None:
     """Loads what :func:`save_tensors` or the kit wrote into a module.
+
+    Args:
+        path: The file.
+        module: What the tensors are loaded into.
+        prefix: What the names of the module's tensors begin with in the file; other tensors are left alone.
 
     Raises:
         UserError: The file is missing, damaged or of another network, or it holds more than tensors: unpickling that
@@ -66,11 +88,14 @@ def load_state(path: _Path, module: torch.nn.Module) -> None:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict(state)
+        own = {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+        module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in own.items()})
     except FileNotFoundError:
         raise UserError(f"no file at {path}") from None
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is not loaded: it is damaged, or holds more than tensors") from error
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} does not hold these networks' weights ({reason})") from error

@@ -11,15 +11,19 @@ from doof_ext.algorithm.context import StageContext, run_stage
 from doof_ext.algorithm.doof import finetune
 from doof_ext.algorithm.pretrain import Pretraining, pretrain
 from doof_ext.config import Config
+from doof_ext.data.dataset import Dataset
+from doof_ext.data.episodes import returns_and_lengths
 from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import check_consistency
 from doof_ext.evaluation.measurements import draw_pairs, measure
+from doof_ext.experiment.controls import gains_over_controls
 from doof_ext.experiment.experiment import Experiment, finished_summary
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.experiment.summary import build_summary
 from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks.interaction import check_env
 from doof_ext.tasks.video import record_video
 
 
@@ -38,14 +42,17 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         Interrupted: A signal asked it to stop; the run can be resumed.
     """
     prepare_torch(config)
-    check_logdir(config.logdir)
+    if not config.resume:
+        check_logdir(config.logdir)
     finished = finished_summary(config)
     if finished is not None:
         assert config.resume
         return finished, config.resume
     env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    if not config.resume:
+        check_env(env)
     loaded = data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
-    findings = check_consistency(env, build_termination_fn(env.spec), loaded.dataset)
+    findings = check_data(config, env, loaded.dataset)
     with Experiment(config, loaded) as experiment:
         experiment.start(env, findings)
         ctx = make_context(experiment, env)
@@ -53,6 +60,20 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         pretraining = run_stage(pretrain, ctx, offline)
         summary = finetune_and_summarise(ctx, experiment, pretraining, offline)
     return summary, experiment.directory
+
+
+def check_data(config: Config, env: Any, dataset: Dataset) -> list[str]:
+    """What a user must know of D, a line each: see check_consistency, and whether the algorithm fits its returns."""
+    findings = check_consistency(env, build_termination_fn(env.spec), dataset)
+    if config.algo == "mobile" and config.nonnegative_target:
+        returns, _ = returns_and_lengths(dataset)
+        negative = int((returns < 0).sum())
+        if negative:
+            findings.append(
+                f"WARNING: {negative} of {len(returns)} episodes have a negative return, and MOBILE clamps its Q "
+                "target at 0: give --nonnegative-target false"
+            )
+    return findings
 
 
 def make_context(experiment: Experiment, env: Any) -> StageContext:
@@ -81,7 +102,8 @@ def finetune_and_summarise(
         reason = record_video(env, finetuning.policy, experiment.files.video)
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
-    summary = build_summary(config, env, loaded, stages, finetuning.evaluations, pairs, before, after)
+    summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
+    summary["gain_over"] = gains_over_controls(config, summary, experiment.directory)
     experiment.finish(summary, before, after)
     return summary
 

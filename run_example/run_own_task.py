@@ -50,6 +50,8 @@ def main():
             ref_max_score=-150.0,  # and held upright: score 100
             rollout_length=5,
             penalty_coef=1.0,
+            observation_names=("cos(angle)", "sin(angle)", "angular velocity [rad/s]"),
+            action_names=("torque [N m]",),
         )
     )
     path = os.path.join(args.logdir, "my-pendulum.hdf5")
@@ -57,7 +59,7 @@ def main():
     given = dict(task="my-pendulum", source=f"hdf5:{path}", preset=args.preset, logdir=args.logdir, seed=args.seed)
     summary, directory = run(resolve(Config(**given), set(given)))
     for name, score in summary["scores"].items():
-        print(f"{name:<12}{score['mean']:8.1f} ± {score['std']:.1f}")
+        print(f"{name:<12}{score['mean']:8.1f} (std {score['std']:.1f})")
     print(directory)
 
 

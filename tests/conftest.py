@@ -1,5 +1,6 @@
 """Tiny settings and data that every room's tests share: real environments, small networks."""
 
+import contextlib
 import functools
 import importlib.util
 import itertools
@@ -24,7 +25,7 @@ from doof_ext.data.recipe import generate
 from doof_ext.errors import Interrupted
 from doof_ext.learning.factory import build_dynamics
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
-from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks import get_spec, make_env, specs
 
 TASK = "hopper-random-v2"
 
@@ -37,13 +38,29 @@ def needs(extra, *packages):
 
 needs_adroit = needs("adroit", "gymnasium_robotics")
 needs_report = needs("report", "matplotlib", "jinja2", "rliable")
+on_a_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=on_a_gpu)])
+def device(request):
+    """Each device that networks and buffers can live on."""
+    return request.param
 
 
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
     np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _registered_tasks():
+    """Tasks that a test registers are gone after it."""
+    before = dict(specs._SPECS)
+    yield
+    specs._SPECS.clear()
+    specs._SPECS.update(before)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -150,6 +167,8 @@ def runs_folder(tiny, _own_data_folder, tmp_path_factory):
         first = run(task=task, seed=seed)
         run(task=task, seed=seed, exploration_ratio=0.0, pretrained=first)
         run(task=task, seed=seed, control="extra-training", pretrained=first)
+        if task == "hopper-medium-v2":
+            run(task=task, seed=seed, control="no-online-data", pretrained=first)
     run(task="hopper-medium-v2", rounds=2, distance_task="hopper-medium-replay-v2")
     return folder
 
@@ -215,8 +234,14 @@ def assert_same_run(directory, other):
     for path, state in final_weights(directory).items():
         for name, tensor in final_weights(other)[path].items():
             assert torch.equal(tensor, state[name]), (path, name)
-    one, two = (read_dataset(Path(run) / "result" / "online_buffer.hdf5") for run in (directory, other))
-    assert one.sha256() == two.sha256()
+    summaries = [json.loads((Path(run) / "result" / "summary.json").read_text()) for run in (directory, other)]
+    for name in ("scores", "gain", "control"):
+        assert summaries[0][name] == summaries[1][name], name
+    online = [Path(run) / "result" / "online_buffer.hdf5" for run in (directory, other)]
+    if summaries[0]["control"] is None:
+        assert len({read_dataset(path).sha256() for path in online}) == 1
+    else:
+        assert not any(path.exists() for path in online)
 
 
 def wrap_stage(monkeypatch, name, wrapper):
@@ -241,6 +266,21 @@ def interrupted(settings, monkeypatch):
         with pytest.raises(Interrupted) as caught:
             pipeline.run(settings())
     return Path(caught.value.run_directory)
+
+
+@contextlib.contextmanager
+def unreadable(*paths):
+    """Takes from this process the right to read files; name them relative to the working folder."""
+    root = os.geteuid() == 0
+    for path in paths:
+        os.chmod(path, 0o000)
+    if root:  # whom no mode stops
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 def damaged(whole, damage, rng):

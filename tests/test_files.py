@@ -7,10 +7,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import unreadable
 
+from doof_ext.checkpointing.store import CheckpointStore
+from doof_ext.config.recorded import recorded_settings
 from doof_ext.errors import UserError
 from doof_ext.experiment.artifacts import save_dynamics
-from doof_ext.files import load_state, read_json, save_tensors, write_json
+from doof_ext.files import load_state, publish_folder, read_json, save_tensors, write_json
 from doof_ext.learning.factory import build_policy
 
 
@@ -98,3 +101,39 @@ def test_a_policy_of_another_network_is_one_line(tmp_path, dynamics):
         load_state(tmp_path / "p.pth", dynamics.model)
     with pytest.raises(UserError, match="no file"):
         load_state(tmp_path / "none.pth", dynamics.model)
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    def half(folder):
+        write_json(os.path.join(folder, "a.json"), {"a": 1})
+        assert not (tmp_path / "out").exists()
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        publish_folder(tmp_path / "out", half)
+    assert not list(tmp_path.iterdir())
+    publish_folder(tmp_path / "out", lambda folder: write_json(os.path.join(folder, "a.json"), {"a": 1}))
+    (tmp_path / "plain").mkdir()
+    assert read_json(tmp_path / "out" / "a.json") == {"a": 1}
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    with pytest.raises(OSError, match="not empty"):
+        publish_folder(tmp_path / "out", lambda folder: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "plain"]
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("record")
+    CheckpointStore("checkpoints").save({"a": 1})
+    readers = {
+        "s.json": lambda path: read_json(path),
+        "record/hyper_param.json": lambda path: recorded_settings("."),
+        "p.pth": lambda path: load_state(path, torch.nn.Linear(1, 1)),
+        "checkpoints/state-000001/manifest.json": lambda path: CheckpointStore("checkpoints").load(),
+        "checkpoints": lambda path: CheckpointStore(path).load(),
+    }
+    for path, read in readers.items():
+        if not os.path.exists(path):
+            open(path, "w").close()
+        with unreadable(path), pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+            read(path)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from doof_ext.algorithm.collect import collect
 from doof_ext.algorithm.context import StageContext, run_stage
 from doof_ext.algorithm.explore import explore
+from doof_ext.algorithm.final_evaluation import final_evaluation
 from doof_ext.algorithm.finetune_dynamics import finetune_dynamics
 from doof_ext.algorithm.finetune_policy import finetune_policy
 from doof_ext.algorithm.pretrain import Pretraining
 from doof_ext.data.dataset import Dataset
-from doof_ext.evaluation.returns import Evaluation
+from doof_ext.evaluation.returns import Evaluation, StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -24,34 +25,40 @@ class Finetuning:
     policy: ModelBasedPolicy  # π*_off
     dynamics: DOOFDynamics  # P̂*
     online_data: Dataset | None  # D_on; None for a control without online data
-    evaluations: dict[str, Evaluation]  # of the pretrained, exploration and finetuned policies
+    scores: dict[str, StageScores]  # of the pretrained, exploration and finetuned policies, over their stages
+    final: dict[str, Evaluation]  # of the same, at the end; empty without ``final_episodes``
 
 
 def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer) -> Finetuning:
     """Algorithm 1 from stage 2 on.
 
-    With ``config.control`` the policy alone is trained, in P̂ and without online data: what DOOF's gain is to be
-    compared with.
+    With ``config.control`` there are no stages 2 and 3, and no online data: what DOOF's gain is to be compared with.
+    ``no-online-data`` runs stages 4 and 5 as DOOF does, with D in D_on's place; ``extra-training`` trains the policy
+    alone, in P̂, as stage 1 did.
 
     Args:
         ctx: What the stages share.
         pretraining: The outputs of stage 1: π_off and P̂.
         offline: D.
     """
-    policy, dynamics, evaluation = pretraining.policy, pretraining.dynamics, pretraining.evaluation
-    evaluations = {"pretrained": evaluation}
-    online_data, online, timestep = None, None, pretraining.gradient_steps
+    control = ctx.config.control
+    policy, dynamics, scores = pretraining.policy, pretraining.dynamics, {"pretrained": pretraining.scores}
+    policies, policy_scores = {"pretrained": policy}, pretraining.scores
+    online_data, timestep = None, pretraining.gradient_steps
+    online = offline if control == "no-online-data" else None
     for round in range(1, ctx.config.rounds + 1):
         ctx = ctx.at(round, timestep)
-        if ctx.config.control is None:
+        if control is None:
             exploration = run_stage(explore, ctx, policy, dynamics, offline)
-            evaluations["exploration"] = exploration.evaluation or evaluation
+            policies["exploration"], scores["exploration"] = exploration.policy, exploration.scores or policy_scores
             online_data = run_stage(collect, ctx, exploration.policy, online_data).data
             online = TensorReplayBuffer.from_dataset(online_data.transitions(), device=offline.device)
+            timestep += exploration.gradient_steps
+        if online is not None:
             dynamics = run_stage(finetune_dynamics, ctx, dynamics, offline, online).dynamics
-            ctx = ctx.at(round, timestep + exploration.gradient_steps)
-        finetuning = run_stage(finetune_policy, ctx, policy, dynamics, offline, online)
-        timestep = ctx.first_timestep + finetuning.gradient_steps
-        policy, evaluation = finetuning.policy, finetuning.evaluation
-    evaluations["finetuned"] = evaluation
-    return Finetuning(policy, dynamics, online_data, evaluations)
+        finetuning = run_stage(finetune_policy, ctx.at(round, timestep), policy, dynamics, offline, online)
+        timestep += finetuning.gradient_steps
+        policy, policy_scores = finetuning.policy, finetuning.scores
+    policies["finetuned"], scores["finetuned"] = policy, policy_scores
+    final = run_stage(final_evaluation, ctx, policies).evaluations if ctx.config.final_episodes else {}
+    return Finetuning(policy, dynamics, online_data, scores, final)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.policy_training import train_policy
-from doof_ext.evaluation.returns import Evaluation
+from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.factory import build_fake_buffer, build_policy
 from doof_ext.learning.policy import ModelBasedPolicy
@@ -19,7 +19,7 @@ class Exploration:
     """The outputs of stage 2."""
 
     policy: ModelBasedPolicy  # π_u; π_off itself at ratio 0
-    evaluation: Evaluation | None  # None at ratio 0
+    scores: StageScores | None  # None at ratio 0
     gradient_steps: int
 
     @property
@@ -38,14 +38,14 @@ def explore(
 ) -> Exploration:
     """Trains π_u from π_off in the unchanged P̂, on 2.5 % D, 2.5 % D_u and rollouts from half D, half D_u.
 
-    At ratio 0 nothing is trained: π_off itself will collect (Figure 6's baseline).
+    With λ_on = 0 nothing is trained: π_off itself will collect (Figure 6's baseline).
     """
     config = ctx.config
-    if config.exploration_ratio == 0:
+    if config.exploration_coef == 0:
         return Exploration(pretrained, None, 0)
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=config.exploration_coef, start_from=pretrained)
     uncertainty_buffer = make_uncertainty_buffer(offline, policy, config.uncertainty_buffer_size)
-    evaluation = train_policy(
+    scores = train_policy(
         ctx,
         ExplorationTrainer,
         "2 explore",
@@ -56,4 +56,4 @@ def explore(
         start_sources=[(offline, 1 - config.start_ratio), (uncertainty_buffer, config.start_ratio)],
         bonus_sources=[(uncertainty_buffer, config.explore_uncertainty_ratio)],
     )
-    return Exploration(policy, evaluation, config.explore_epochs * config.step_per_epoch)
+    return Exploration(policy, scores, config.explore_epochs * config.step_per_epoch)

@@ -37,22 +37,30 @@ class DynamicsFinetuner:
 
     def finetune(self, offline: TensorReplayBuffer, online: TensorReplayBuffer, logger: Any, **settings: Any) -> int:
         """Trains ``self.dynamics``; settings as DOOFDynamics.finetune. Returns gradient steps."""
-        return self.dynamics.finetune(offline.sample_all(), online.sample_all(), logger, **settings)
+        offline_data = offline.sample_all()
+        online_data = offline_data if online is offline else online.sample_all()
+        return self.dynamics.finetune(offline_data, online_data, logger, **settings)
 
 
 def finetune_dynamics(
     ctx: StageContext, dynamics: DOOFDynamics, offline: TensorReplayBuffer, online: TensorReplayBuffer
 ) -> DynamicsFinetuning:
-    """P̂* from P̂, D and D_on."""
+    """P̂* from P̂, D and D_on; of the control without online data ``online`` is D, ``offline`` itself.
+
+    ``config.finetune_dynamics_epochs`` is a number of epochs that nothing shortens; without one the stopping rule
+    decides on the rows held out, of the control those of D alone.
+    """
     config = ctx.config
+    epochs = config.finetune_dynamics_epochs or config.dynamics_epochs
+    patience = config.finetune_dynamics_epochs or config.max_epochs_since_update
     finetuner = DynamicsFinetuner(dynamics, config.dynamics_lr)
-    with StageProgress("4 finetune dynamics", config.dynamics_epochs, ctx.logger) as progress:
+    with StageProgress("4 finetune dynamics", epochs, ctx.logger) as progress:
         steps = finetuner.finetune(
             offline,
             online,
             ctx.logger,
-            max_epochs=config.dynamics_epochs,
-            max_epochs_since_update=config.max_epochs_since_update,
+            max_epochs=epochs,
+            max_epochs_since_update=patience,
             batch_size=config.batch_size,
             holdout_ratio=config.holdout_ratio,
             logvar_loss_coef=config.logvar_loss_coef,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.policy_training import train_policy
-from doof_ext.evaluation.returns import Evaluation
+from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.factory import build_fake_buffer, build_policy
 from doof_ext.learning.policy import ModelBasedPolicy
@@ -19,7 +19,7 @@ class PolicyFinetuning:
     """The outputs of stage 5."""
 
     policy: ModelBasedPolicy  # π*_off
-    evaluation: Evaluation
+    scores: StageScores
     gradient_steps: int
 
     @property
@@ -37,7 +37,8 @@ def finetune_policy(
 ) -> PolicyFinetuning:
     """Trains π*_off from π_off (not π_u) on 2.5 % D and rollouts of P̂* from half D, half D_on, reward r − λ_off·u.
 
-    Without D_on it is stage 1's training that continues: the control.
+    Of the control without online data ``online`` is D. With None it is stage 1's training that continues: the control
+    of extra training.
     """
     config = ctx.config
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef, start_from=pretrained)
@@ -46,7 +47,7 @@ def finetune_policy(
     else:
         real_sources = [(offline, config.finetune_real_ratio), (online, config.finetune_online_ratio)]
         start_sources = [(offline, 1 - config.start_ratio), (online, config.start_ratio)]
-    evaluation = train_policy(
+    scores = train_policy(
         ctx,
         PolicyFinetuneTrainer,
         "5 finetune policy",
@@ -56,4 +57,4 @@ def finetune_policy(
         real_sources,
         start_sources,
     )
-    return PolicyFinetuning(policy, evaluation, config.finetune_epochs * config.step_per_epoch)
+    return PolicyFinetuning(policy, scores, config.finetune_epochs * config.step_per_epoch)

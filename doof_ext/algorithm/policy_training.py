@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from doof_ext.algorithm.context import StageContext
-from doof_ext.evaluation.returns import Evaluation
+from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.factory import rollout_setting
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.policy_trainer import DOOFTrainer, Sources, cosine_schedule
@@ -21,8 +21,8 @@ def train_policy(
     real_sources: Sources,
     start_sources: Sources,
     bonus_sources: Sources = (),
-) -> Evaluation:
-    """Trains ``policy`` for ``epochs``; see DOOFTrainer for the sources. Returns the last epoch's evaluation."""
+) -> StageScores:
+    """Trains ``policy`` for ``epochs``; see DOOFTrainer for the sources. Returns all epochs' evaluations."""
     config = ctx.config
     with StageProgress(title, epochs, ctx.logger) as progress:
         trainer = trainer_class(
@@ -46,5 +46,4 @@ def train_policy(
             round=ctx.round,
         )
         trainer.train()
-    assert trainer.evaluation is not None
-    return trainer.evaluation
+    return trainer.scores

@@ -9,7 +9,7 @@ import torch
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.checkpointing.training_state import Counters, TrainingState
-from doof_ext.evaluation.returns import Evaluation
+from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.factory import build_dynamics, build_fake_buffer, build_policy
 from doof_ext.learning.policy import ModelBasedPolicy
@@ -25,7 +25,7 @@ class Pretraining:
     policy: ModelBasedPolicy  # π_off
     dynamics: DOOFDynamics  # P̂
     fake_pairs: dict[str, torch.Tensor]  # observations and actions of π_off's last rollouts in P̂
-    evaluation: Evaluation
+    scores: StageScores
     gradient_steps: int  # of the policy
     dynamics_steps: int
 
@@ -53,7 +53,7 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
         )
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef)
     fake_buffer = build_fake_buffer(config, ctx.spec)
-    evaluation = train_policy(
+    scores = train_policy(
         ctx,
         DOOFTrainer,
         "1 pretrain policy",
@@ -64,7 +64,7 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
         start_sources=[(offline, 1.0)],
     )
     pairs = draw_fake_pairs(fake_buffer, config.distance_samples, ctx.state)
-    return Pretraining(policy, dynamics, pairs, evaluation, config.epoch * config.step_per_epoch, dynamics_steps)
+    return Pretraining(policy, dynamics, pairs, scores, config.epoch * config.step_per_epoch, dynamics_steps)
 
 
 def draw_fake_pairs(fake_buffer: TensorReplayBuffer, count: int, state: TrainingState) -> dict[str, torch.Tensor]:

@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from doof_ext import __version__
-from doof_ext.errors import RunStoppedError, UserError
+from doof_ext.errors import RunStoppedError, UserError, unreadable
 
-_FORMAT = 2
+_FORMAT = 3
 _KEPT = 2
 _NAME = re.compile(r"state-(\d{6,})")
 
@@ -75,7 +75,10 @@ class CheckpointStore:
         Raises:
             UserError: There are checkpoints, but all are damaged, or another version of the package wrote them.
         """
-        numbers = self._numbers()
+        try:
+            numbers = self._numbers()
+        except PermissionError as error:
+            raise unreadable(self._folder, error) from error
         for number in reversed(numbers):
             path = os.path.join(self._folder, f"state-{number:06d}")
             try:
@@ -136,6 +139,8 @@ def _read(folder: str) -> dict[str, Any]:
         return _unflatten(content["tree"], load_file(state))
     except UserError:
         raise
+    except PermissionError as error:  # it may be whole: never to be replaced by the one before it
+        raise unreadable(folder, error) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise _DamagedError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
 

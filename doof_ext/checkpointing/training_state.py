@@ -55,7 +55,8 @@ def check_same_run(checkpoint: Mapping[str, Any], fingerprint: Mapping[str, Any]
     for name, value in checkpoint["fingerprint"].items():
         present = fingerprint.get(name)
         if isinstance(value, dict) and isinstance(present, dict):
-            present = {key: present.get(key) for key in value}  # later versions have more settings
+            shared = value.keys() & present.keys()  # other versions have other settings, or other rules on them
+            value, present = ({key: of[key] for key in shared} for of in (value, present))
         if present != value:
             raise UserError(f"the checkpoint is of a run with other {name} than these; nothing was resumed")
 

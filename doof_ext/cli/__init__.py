@@ -4,6 +4,7 @@
     doof data       makes, converts and describes datasets (make_dataset.py)
     doof report     figures, tables and a page for run directories (report_doof.py)
     doof tune       many runs on Ray (tune_doof.py)
+    doof export     a run's policy as a folder of its own (export_doof.py)
     doof kit        OfflineRL-Kit's own runners with DOOF plugged in (python -m doof_ext)
 
 ``doof COMMAND --help`` lists a command's flags.
@@ -13,7 +14,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from doof_ext.cli.exit_code import exit_code_of
+from doof_ext.cli.exit_code import exit_code_of, print_anywhere
 from doof_ext.errors import UserError
 
 _COMMANDS = {
@@ -21,6 +22,7 @@ _COMMANDS = {
     "data": "doof_ext.cli.data",
     "report": "doof_ext.cli.report",
     "tune": "doof_ext.cli.tune",
+    "export": "doof_ext.cli.export",
     "kit": "doof_ext.cli.kit",
 }
 
@@ -29,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns the exit code."""
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
+        print_anywhere()
         print(__doc__)
         return 0
     if name not in _COMMANDS:

@@ -21,6 +21,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", help="the task; of --info, by default the one that the file names")
     parser.add_argument("--env-id", help="a Gymnasium environment of your own instead of a task's")
+    parser.add_argument("--max-episode-steps", type=int, help="time limit of --env-id, where it is registered without")
     parser.add_argument(
         "--source",
         default="recipe",
@@ -30,8 +31,10 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="how many steps; all, or as many as D4RL's file, by default")
     parser.add_argument("--seed", type=int, default=1, help="of recipe and random data (default: 1)")
     parser.add_argument("--download", action="store_true", help="fetch D4RL's file where it is not on this machine")
-    parser.add_argument("--out", help="the HDF5 file to write")
-    parser.add_argument("--info", metavar="FILE", help="describe a file instead, and check its physics")
+    parser.add_argument("--out", type=os.path.expanduser, help="the HDF5 file to write")
+    parser.add_argument(
+        "--info", metavar="FILE", type=os.path.expanduser, help="describe a file instead, and check its physics"
+    )
     return parser
 
 
@@ -40,7 +43,9 @@ def _task(args: argparse.Namespace, named: str | None = None) -> TaskSpec | None
     from doof_ext.tasks import get_spec, name_of_env, spec_of_env, task_names
 
     if args.env_id:
-        return spec_of_env(args.task or name_of_env(args.env_id), args.env_id, "never")
+        return spec_of_env(args.task or name_of_env(args.env_id), args.env_id, "never", args.max_episode_steps)
+    if args.max_episode_steps is not None:
+        raise UserError("--max-episode-steps goes with --env-id; a task has its own")
     if args.task:
         return get_spec(args.task)
     return get_spec(named) if named is not None and named in task_names() else None
@@ -49,7 +54,7 @@ def _task(args: argparse.Namespace, named: str | None = None) -> TaskSpec | None
 def _describe(args: argparse.Namespace) -> None:
     from doof_ext.data.dataset import read_dataset
     from doof_ext.data.info import describe
-    from doof_ext.evaluation.consistency import physics_finding
+    from doof_ext.evaluation.consistency import physics_findings
     from doof_ext.tasks import make_env
 
     dataset = read_dataset(args.info, _task(args))
@@ -58,7 +63,7 @@ def _describe(args: argparse.Namespace) -> None:
     if spec is None:
         print("physics check: which task is it? give --task")
     else:
-        print(physics_finding(make_env(spec), dataset))
+        print(*physics_findings(make_env(spec), dataset), sep="\n")
 
 
 def _make(args: argparse.Namespace) -> None:
@@ -82,8 +87,12 @@ def _make(args: argparse.Namespace) -> None:
     elif args.source == "recipe" and has_recipe(spec):
         dataset = generate(spec, steps, args.seed)
     else:
+        from doof_ext.evaluation.consistency import origin_findings  # imports torch
+
         loaded = data.load(args.source, spec, args.steps, args.seed, args.download)
         dataset = first_steps(loaded.dataset, args.steps)
+        for finding in origin_findings(spec, dataset):
+            print(finding)
         dataset.metadata.setdefault("source", f"{loaded.source} {loaded.id}")
         dataset.metadata["task"] = spec.name
     write_dataset(args.out, dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -12,15 +13,28 @@ from typing import Any, TextIO
 from doof_ext.errors import Interrupted, RunStoppedError, UserError
 
 
+def print_anywhere() -> None:
+    """Has standard output show a ? for what a terminal's encoding lacks; standard error does as much by itself."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def closing_table(summary: Mapping[str, Any]) -> str:
-    """A run's results in a few lines: three scores, the gain, the dynamics distance before and after stage 4."""
+    """A run's results in a few lines: three scores, the gains, the dynamics distance before and after stage 4."""
     data = summary["dataset"]
     kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
     lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
-    lines += [f"{'policy':<14}{'score':>8}{'std':>8}{'episodes':>10}"]
+    final = any(score["final"] for score in summary["scores"].values())
+    names = ("score", "last", "std", "best", "length", *(["final"] if final else []))
+    lines.append(f"{'policy':<14}{''.join(f'{name:>8}' for name in names)}")
     for name, score in summary["scores"].items():
-        lines.append(f"{name:<14}{score['mean']:>8.1f}{score['std']:>8.1f}{score['episodes']:>10}")
-    lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}")
+        numbers = [score[column] for column in ("last_10", "mean", "std", "best", "length")]
+        numbers += [score["final"] and score["final"]["mean"]] * final
+        cells = ("-" if number is None else f"{number:.1f}" for number in numbers)
+        lines.append(f"{name:<14}{''.join(f'{cell:>8}' for cell in cells)}")
+    over = ", ".join(f"{gain:+.1f} over the control {kind}" for kind, gain in summary["gain_over"].items())
+    lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}{f'   ({over})' if over else ''}")
+    lines.append(_legend(summary["scores"]["finetuned"]))
     distance = summary["distance"]["fake_buffer"]
     before, after = distance["before"]["mean"], distance["after"]["mean"]
     if before is None:
@@ -28,6 +42,15 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     else:
         lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
     return "\n".join(lines)
+
+
+def _legend(score: Mapping[str, Any]) -> str:
+    """What the columns of the scores are."""
+    if score["best"] is None:
+        return f"score: of the last evaluation alone, of {score['episodes']} episodes, as earlier versions had it"
+    final = f"; final: {score['final']['episodes']} episodes at the end" if score["final"] else ""
+    last = f"last, std, length: of the last one, {score['episodes']} episodes"
+    return f"score: mean of the last ten evaluations of the stage; {last}; best: of all{final}"
 
 
 def exit_code_of_run(
@@ -58,6 +81,7 @@ def exit_code_of(command: str, function: Callable[[], object], resume_flag: str 
     Returns:
         The exit code: 0; 2 for a UserError; 1 for a RunStoppedError; 128 + signal for Interrupted.
     """
+    print_anywhere()
     try:
         function()
         return 0

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from doof_ext.cli.exit_code import exit_code_of_run
+from doof_ext.cli.exit_code import exit_code_of_run, print_anywhere
 
 
 def main(argv: Sequence[str] | None = None, command: str = "doof_ext") -> int:
     """Runs a runner of the kit from a command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments in (["-h"], ["--help"]):
+        print_anywhere()
         print(__doc__)
         return 0
 

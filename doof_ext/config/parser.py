@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from doof_ext.config.recorded import settings_to_resume
 from doof_ext.config.settings import STAGES, Config, Rules, flag
-from doof_ext.config.validation import resolve
+from doof_ext.config.validation import resolve, with_expanded_paths
 from doof_ext.errors import UserError
 
 
@@ -76,6 +76,7 @@ def config_from(given: dict[str, Any]) -> Config:
     Raises:
         UserError: The settings do not fit, or the run cannot be resumed with them.
     """
+    given = with_expanded_paths(given)
     if given.get("resume") is not None:
         given = settings_to_resume(given)
     return resolve(Config(**given), set(given))

@@ -10,9 +10,12 @@ _PAPER: dict[str, Any] = dict(
     finetune_epochs=300,
     finetune_dynamics_steps=1000,
     rollout_batch_size=50_000,
+    final_episodes=100,
     distance_samples=2000,
 )
-_LITE: dict[str, Any] = dict(dynamics_epochs=20, epoch=100, explore_epochs=10, finetune_epochs=60)
+_LITE: dict[str, Any] = dict(
+    dynamics_epochs=20, epoch=100, explore_epochs=10, finetune_dynamics_epochs=20, finetune_epochs=60
+)
 _QUICK: dict[str, Any] = dict(
     dataset_steps=50_000,
     dynamics_epochs=8,
@@ -20,9 +23,11 @@ _QUICK: dict[str, Any] = dict(
     explore_epochs=2,
     online_steps=4_000,
     finetune_epochs=5,
+    finetune_dynamics_epochs=8,
     finetune_dynamics_steps=200,
     rollout_batch_size=10_000,
     eval_episodes=5,
+    final_episodes=20,
     distance_samples=1000,
 )
 _SMOKE: dict[str, Any] = dict(
@@ -32,11 +37,13 @@ _SMOKE: dict[str, Any] = dict(
     explore_epochs=1,
     online_steps=300,
     finetune_epochs=2,
+    finetune_dynamics_epochs=2,
     finetune_dynamics_steps=20,
     rollout_batch_size=1_000,
     step_per_epoch=50,
     rollout_freq=50,
     eval_episodes=2,
+    final_episodes=0,
     uncertainty_buffer_size=1_000,
     distance_samples=200,
 )

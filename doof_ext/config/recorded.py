@@ -10,7 +10,7 @@ from typing import Any
 
 from doof_ext.config.settings import Config, Rules, flag, rules_by_name
 from doof_ext.config.validation import resolve
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 
 
 def recorded_settings(directory: str) -> dict[str, Any]:
@@ -25,7 +25,9 @@ def recorded_settings(directory: str) -> dict[str, Any]:
             recorded = json.load(file)
     except FileNotFoundError:
         raise UserError(f"{directory} is no run directory (there is no {path})") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): the run cannot be resumed") from None
     hints = typing.get_type_hints(Config)
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
@@ -33,16 +35,20 @@ def recorded_settings(directory: str) -> dict[str, Any]:
         raise UserError(f"{path} holds no settings, or those of another version of doof_ext")
     recorded = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
     for name, value in recorded.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise UserError(f"{path} is damaged: {name} is {value!r}")
+    if "exploration_coef" not in recorded and {"exploration_ratio", "penalty_coef"} <= set(recorded):
+        ratio = recorded["exploration_ratio"] or 0.0  # an earlier version did not record the product
+        recorded["exploration_coef"] = ratio * recorded["penalty_coef"]
     return defaults | recorded  # a setting that is newer than the run has its default
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value that was read from JSON, its lists as tuples, is of an annotated type."""
     if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(item, typing.get_args(hint)[0]) for item in value)
+        return isinstance(value, tuple) and all(fits(item, typing.get_args(hint)[0]) for item in value)
     if typing.get_args(hint):  # a union
-        return any(_fits(value, part) for part in typing.get_args(hint))
+        return any(fits(value, part) for part in typing.get_args(hint))
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return type(value) is hint
@@ -92,7 +98,11 @@ def settings_to_resume(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_newest(settings: Mapping[str, Any]) -> str:
-    """The newest unfinished run directory in LOGDIR/TASK with these settings; UserError where there is none."""
+    """The newest unfinished run directory in LOGDIR/TASK with these settings, those with the same source before others.
+
+    Raises:
+        UserError: There is none.
+    """
     pattern = os.path.join(glob.escape(settings["logdir"]), glob.escape(settings["task"]), "doof*", "seed_*")
     found = []
     for directory in glob.glob(pattern):
@@ -103,7 +113,8 @@ def find_newest(settings: Mapping[str, Any]) -> str:
         except UserError:
             continue
         if not differences(settings, recorded, lambda rules: rules.resumable):
-            found.append(directory)
+            written = os.path.getmtime(os.path.join(directory, "record", "hyper_param.json"))
+            found.append((recorded["source"] == settings["source"], written, directory))
     if not found:
         raise UserError(f"no unfinished run of these settings in {settings['logdir']}; give --resume RUN_DIR")
-    return max(found, key=lambda directory: os.path.getmtime(os.path.join(directory, "record", "hyper_param.json")))
+    return max(found)[-1]

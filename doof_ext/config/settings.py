@@ -29,6 +29,9 @@ STAGES = {
 }
 """The stages and parts of a run that settings belong to, with their titles in ``--help``."""
 
+CONTROLS = ("no-online-data", "extra-training")
+"""The kinds of control, the strictest first: it gives the dynamics, too, the training that DOOF's stage 4 gives it."""
+
 _AFTER_PRETRAINING = ("explore", "collect", "finetune_dynamics", "finetune_policy")
 
 
@@ -103,22 +106,35 @@ class Config:
     uncertainty: str = option(
         None, f"estimator of u(s, a): {', '.join(estimator_names())}; aleatoric by default, with MOBILE its own"
     )
-    exploration_ratio: float = option(
+    exploration_ratio: float | None = option(
         1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself", ge=0, after_pretraining=True
+    )  # None where lambda_off is 0 and lambda_on is not
+    exploration_coef: float = option(
+        None, "lambda_on by itself, instead of a ratio to --penalty-coef", ge=0, after_pretraining=True
     )
     rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)", ge=1, after_pretraining=True)
     control: str | None = option(
         None,
-        "extra-training: stages 2-4 left out; stage 5's gradient steps of plain MOPO in the pretrained dynamics",
-        choices=("extra-training",),
+        "an arm without online data to compare with. no-online-data: stages 4 and 5 with D in D_on's place; "
+        "extra-training: stage 5's gradient steps of plain MOPO in the pretrained dynamics",
+        choices=CONTROLS,
         after_pretraining=True,
     )
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
     termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
     max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
-    source: str = option("auto", "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe")
+    source: str = option(
+        "auto",
+        "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe",
+        resumable=True,  # with the same content, which its hash decides
+    )
     download: bool = option(False, "fetch D4RL's file of the task where it is not on this machine", resumable=True)
-    dataset_steps: int | None = option(None, "steps of a recipe dataset; as many as D4RL's by default", ge=2)
+    dataset_steps: int | None = option(
+        None,
+        "steps of a recipe dataset; as many as D4RL's by default",
+        ge=2,
+        after_pretraining=True,  # but for the data, whose hash is compared
+    )
     physics: str = option(
         "d4rl",
         "the environment's: D4RL's bodies in Gymnasium, as shipped, or MuJoCo 2.1 itself",
@@ -221,8 +237,14 @@ class Config:
     online_steps: int = option(None, "real environment steps", stage="collect", ge=2, default_from="preset")
     collect_deterministic: bool = option(False, "collect with mean actions instead of sampled ones", stage="collect")
 
+    finetune_dynamics_epochs: int | None = option(
+        None,
+        "epochs of stage 4, exactly; where open, --max-epochs-since-update decides",
+        stage="finetune_dynamics",
+        ge=1,
+    )
     finetune_dynamics_steps: int = option(
-        None, "gradient steps between validations", stage="finetune_dynamics", ge=1, default_from="preset"
+        None, "gradient steps of an epoch of stage 4", stage="finetune_dynamics", ge=1, default_from="preset"
     )
     finetune_dynamics_online_ratio: float = option(
         0.5, "part of a batch from D_on", stage="finetune_dynamics", ge=0, le=1
@@ -239,6 +261,14 @@ class Config:
         0.5, "part of the rollouts of stages 2 and 5 that starts from D_u, or D_on", stage="finetune_policy", ge=0, le=1
     )
 
+    final_episodes: int = option(
+        None,
+        "episodes in which the three policies are evaluated once more at the end; 0 for none",
+        stage="measure",
+        ge=0,
+        default_from="preset",
+        after_pretraining=True,
+    )
     distance_samples: int = option(
         None, "state-action pairs of each dynamics distance", stage="measure", ge=1, default_from="preset"
     )
@@ -253,11 +283,6 @@ class Config:
         if self.env_id is None:
             return get_spec(self.task)
         return spec_of_env(self.task, self.env_id, self.termination, self.max_episode_steps)
-
-    @property
-    def exploration_coef(self) -> float:
-        """λ_on."""
-        return self.exploration_ratio * self.penalty_coef
 
 
 def rules_by_name() -> dict[str, Rules]:

@@ -2,16 +2,30 @@
 
 import dataclasses
 import math
-from collections.abc import Set
+import os
+from collections.abc import Mapping, Set
 from typing import Any, NoReturn
 
 from doof_ext.config.presets import PRESETS
 from doof_ext.config.settings import Config, flag, rules_by_name
-from doof_ext.data import check_source
+from doof_ext.data import absolute_source, check_source
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec, name_of_env
 from doof_ext.uncertainty import check_estimator
 from doof_ext.uncertainty.defaults import task_defaults
+
+
+def with_expanded_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose paths have no ``~``; a file or run that is read again at a resumption has an absolute one."""
+    expanded = dict(settings)
+    for name in ("logdir", "resume", "pretrained"):
+        if expanded.get(name):
+            expanded[name] = os.path.expanduser(expanded[name])
+    if expanded.get("pretrained"):
+        expanded["pretrained"] = os.path.abspath(expanded["pretrained"])
+    if "source" in expanded:
+        expanded["source"] = absolute_source(expanded["source"])
+    return expanded
 
 
 def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
@@ -27,6 +41,7 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     Raises:
         UserError: A value breaks its rules, or two do not fit together.
     """
+    config = dataclasses.replace(config, **with_expanded_paths(dataclasses.asdict(config)))
     if config.env_id is not None and "task" not in given:
         config = dataclasses.replace(config, task=name_of_env(config.env_id))
     if config.env_id is None and (config.termination, config.max_episode_steps) != (None, None):
@@ -35,6 +50,9 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     if config.preset not in PRESETS:
         raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")
     preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
+    if not _may_be_recipe(config.source):
+        _refuse_steps(config, given)
+        preset.pop("dataset_steps", None)
     uncertainty = config.uncertainty or ("mobile" if config.algo == "mobile" else "aleatoric")
     config = dataclasses.replace(config, **preset, uncertainty=check_estimator(uncertainty))
     from_algorithm = {"auto_alpha": True, **task_defaults(spec, config.algo, config.uncertainty)[0]}
@@ -45,10 +63,46 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     check_source(config.source)
     for name, rules in rules_by_name().items():
         _check_value(name, getattr(config, name), rules)
+    config = _with_exploration(config, given)
     _check_together(config)
     if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
         raise UserError(f"--distance-task {config.distance_task} is another system than {spec.name}")
     return config
+
+
+def _may_be_recipe(source: str) -> bool:
+    return source in ("auto", "recipe")
+
+
+def _refuse_steps(config: Config, given: Set[str]) -> None:
+    """Raises UserError for --dataset-steps beside data that it does not shorten; a run that is resumed had its data."""
+    if "dataset_steps" in given and config.dataset_steps is not None and config.resume is None:
+        raise UserError(
+            f"--dataset-steps shortens recipes only, not --source {config.source}; "
+            "make_dataset.py --source … --steps N writes a file of the first N"
+        )
+
+
+def _with_exploration(config: Config, given: Set[str]) -> Config:
+    """Settings in which λ_on, λ_off and their ratio agree; raises UserError where the user's do not."""
+    ratio, penalty, coef = config.exploration_ratio, config.penalty_coef, config.exploration_coef
+    if coef is None:
+        if penalty == 0 and ratio and config.control is None:
+            raise UserError(
+                "--penalty-coef 0 makes lambda_on, a multiple of it, 0 as well: nothing would be explored; give "
+                "--exploration-coef, or --exploration-ratio 0 to collect with the pretrained policy itself"
+            )
+        return dataclasses.replace(config, exploration_coef=(ratio or 0.0) * penalty)
+    if "exploration_ratio" in given and ratio is not None:
+        if not math.isclose(coef, ratio * penalty):
+            raise UserError(
+                f"--exploration-coef {coef:g} is not --exploration-ratio {ratio:g} times --penalty-coef {penalty:g}; "
+                "give one of the first two"
+            )
+        return config
+    if penalty:
+        return dataclasses.replace(config, exploration_ratio=coef / penalty)
+    return dataclasses.replace(config, exploration_ratio=None if coef else 0.0)
 
 
 def _refuse(name: str, value: Any, right: str) -> NoReturn:

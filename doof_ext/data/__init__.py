@@ -12,7 +12,7 @@ from doof_ext.tasks.specs import TaskSpec
 if TYPE_CHECKING:
     from doof_ext.data.dataset import Dataset  # needs h5py
 
-__all__ = ["LoadedDataset", "check_source", "load", "with_provenance"]
+__all__ = ["LoadedDataset", "absolute_source", "check_source", "load", "with_provenance"]
 
 
 @dataclass
@@ -29,6 +29,12 @@ def check_source(source: str) -> None:
     kind, _, name = source.partition(":")
     if not (source in ("auto", "d4rl", "recipe") or (kind in ("hdf5", "minari") and name)):
         raise UserError(f"unknown source {source!r}; choose auto, d4rl, hdf5:FILE, minari:ID or recipe")
+
+
+def absolute_source(source: str) -> str:
+    """The source with a file's path made absolute and its ``~`` expanded, so that it is the same from any folder."""
+    kind, _, name = source.partition(":")
+    return f"hdf5:{os.path.abspath(os.path.expanduser(name))}" if kind == "hdf5" and name else source
 
 
 def load(source: str, spec: TaskSpec, steps: int | None = None, seed: int = 0, download: bool = False) -> LoadedDataset:
@@ -49,7 +55,7 @@ def load(source: str, spec: TaskSpec, steps: int | None = None, seed: int = 0, d
     from doof_ext.data.dataset import dataset_from_columns, read_dataset
 
     check_source(source)
-    kind, _, name = source.partition(":")
+    kind, _, name = absolute_source(source).partition(":")
     if kind == "hdf5":
         return with_provenance(read_dataset(name, spec), "hdf5", os.path.basename(name))
     if kind == "minari":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 from doof_ext.data import episodes
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 from doof_ext.tasks.specs import TaskSpec
 
 LARGEST = 1e15  # magnitude whose squares, and sums of them, stay within float32
@@ -93,18 +94,25 @@ def read_dataset(path: _Path, spec: TaskSpec | None = None) -> Dataset:
         spec: The task's spec, to check the dimensions against.
 
     Raises:
-        UserError: The file is missing, truncated, wrongly shaped or holds NaN or infinity.
+        UserError: The file is missing, held by another process, truncated, wrongly shaped or holds NaN or infinity.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"no dataset file at {path}; give the path of a D4RL HDF5 file")
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FileNotFoundError
         with h5py.File(path, "r") as file:
             names = (*_REQUIRED, "next_observations", "timeouts", *(f"infos/{name}" for name in STATES))
             columns = {name: _read_column(path, name, file[name]) for name in names if name in file}
             metadata = _read_metadata(file)
     except UserError:
         raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"no dataset file at {path}; give the path of a D4RL HDF5 file") from None
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if "unable to lock file" in str(error):
+            held = "another process may be writing it; wait for its end, or set HDF5_USE_FILE_LOCKING=FALSE"
+            raise UserError(f"{path} cannot be locked for reading: {held}") from error
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; HDF5's own have no number
+            raise unreadable(path, error) from error
         raise UserError(f"{path}: not a whole HDF5 file ({_first_line(error)}); fetch or make it again") from error
     return dataset_from_columns(path, columns, metadata, spec)
 
@@ -141,8 +149,8 @@ def dataset_from_columns(
     """A checked dataset from D4RL's arrays.
 
     Absent timeouts are inferred where a next observation differs from the next row's observation; absent next
-    observations are the next row's, where timeouts separate the episodes (``metadata["reconstructed"]`` then reports
-    what was left out).
+    observations are the next row's, where timeouts separate the episodes. ``metadata["reconstructed"]`` then says so,
+    and ``metadata["rewards_left_out"]`` which part of the rewards was left out with the last steps of episodes.
 
     Args:
         label: Names the arrays' origin in errors.
@@ -175,11 +183,12 @@ def dataset_from_columns(
             columns[name] = columns[name].astype(bool, copy=False)
     metadata = dict(metadata or {})
     if "next_observations" not in columns:
-        columns, metadata["reconstructed"] = episodes.reconstruct_next_observations(label, columns)
+        columns, told, lost = episodes.reconstruct_next_observations(label, columns)
+        metadata |= {"reconstructed": told, "rewards_left_out": lost}
     if columns["observations"].shape != columns["next_observations"].shape:
         raise UserError(f"{label}: observations and next_observations differ in shape")
     if "timeouts" not in columns:
-        columns["timeouts"] = episodes.infer_timeouts(columns)
+        columns["timeouts"], metadata["reconstructed"] = episodes.infer_timeouts(columns)
     return Dataset(
         **{name: np.ascontiguousarray(columns[name], dtype=np.float32) for name in _FLOATS},
         terminals=columns["terminals"],

@@ -22,7 +22,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 def folder() -> str:
     """Where D4RL keeps its files: $D4RL_DATASET_DIR or ~/.d4rl/datasets."""
-    return os.environ.get("D4RL_DATASET_DIR") or os.path.join(os.path.expanduser("~"), ".d4rl", "datasets")
+    return os.path.expanduser(os.environ.get("D4RL_DATASET_DIR") or os.path.join("~", ".d4rl", "datasets"))
 
 
 def url(spec: TaskSpec) -> str | None:

@@ -12,6 +12,8 @@ from doof_ext.errors import UserError
 if TYPE_CHECKING:
     from doof_ext.data.dataset import Dataset
 
+_SAME = 1e-4  # of a column's standard deviation: a difference that is rounding, not another state
+
 
 def bounds(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Start and stop (one past the end) of each episode [E], [E]; steps after the last end are an episode too."""
@@ -26,15 +28,26 @@ def returns_and_lengths(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return np.add.reduceat(dataset.rewards.astype(np.float64), starts), stops - starts
 
 
-def infer_timeouts(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Timeouts [N] of columns without: steps that neither terminate nor lead to the next row's observation."""
-    follows = (columns["next_observations"][:-1] == columns["observations"][1:]).all(1)
-    return ~columns["terminals"] & ~np.append(follows, False)
+def infer_timeouts(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
+    """Timeouts [N] of columns without, and a sentence on how they were told.
+
+    They are the steps that neither terminate nor lead to the next row's observation, up to rounding: a ten-thousandth
+    of each column's spread.
+    """
+    observations, reached = columns["observations"], columns["next_observations"]
+    mean, std = observations.mean(0, dtype=np.float64), observations.std(0, dtype=np.float64)
+    rounding = _SAME * std + 4 * np.finfo(np.float32).eps * abs(mean)
+    gaps = abs(reached[:-1] - observations[1:])
+    follows = np.append((gaps <= rounding).all(1), False)
+    timeouts = ~columns["terminals"] & ~follows
+    largest = gaps[follows[:-1]].max(initial=0)
+    rounded = f"; others do, within {largest:.1g}" if largest else ""
+    return timeouts, f"timeouts are the {timeouts.sum()} steps that do not lead to the next row's observation{rounded}"
 
 
 def reconstruct_next_observations(
     label: object, columns: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], str]:
+) -> tuple[dict[str, np.ndarray], str, float]:
     """Columns with next_observations taken from the following row, and a sentence on what was left out.
 
     The last step of an episode has no following row: it is left out, and the step before it, which stays, is marked as
@@ -43,6 +56,9 @@ def reconstruct_next_observations(
     Args:
         label: Names the columns' origin in errors.
         columns: Arrays [N, ·] by D4RL's names.
+
+    Returns:
+        (columns, sentence, the part of all rewards' magnitudes that was left out).
 
     Raises:
         UserError: There are no timeouts, so a row may follow one of another episode; or no step would be left.
@@ -60,4 +76,6 @@ def reconstruct_next_observations(
     reconstructed["timeouts"] = ends[kept + 1]
     cut, terminal = int((ends & ~terminals).sum()), int(terminals.sum())
     left_out = f"left out, for want of a following row: {cut} cut and {terminal} terminal last steps of episodes"
-    return reconstructed, f"next_observations are the following rows' observations; {left_out}"
+    paid = abs(columns["rewards"].astype(np.float64))
+    lost = float(paid[ends].sum() / paid.sum()) if paid.any() else 0.0
+    return reconstructed, f"next_observations are the following rows' observations; {left_out}", lost

@@ -21,6 +21,7 @@ from doof_ext.data.dataset import Dataset, check_writable, read_dataset, write_d
 from doof_ext.errors import UserError
 from doof_ext.parallel import cores, in_parallel
 from doof_ext.tasks import TaskSpec, make_env
+from doof_ext.tasks.interaction import check_env
 
 STREAM_STEPS = 10_000
 _Job = tuple[TaskSpec, RecordingPolicy, int, int, int]  # spec, policy, seed, number of the stream, its length
@@ -81,8 +82,8 @@ def load_recipe(spec: TaskSpec, steps: int | None = None, seed: int = 0, process
 
 
 def _cache_path(task: str, steps: int, seed: int) -> str:
-    root = os.environ.get("DOOF_DATA_DIR") or os.path.join(os.path.expanduser("~"), ".cache", "doof_ext")
-    return os.path.join(root, f"recipe-{task}-{steps}-seed{seed}-r{VERSION}.hdf5")
+    root = os.environ.get("DOOF_DATA_DIR") or os.path.join("~", ".cache", "doof_ext")
+    return os.path.join(os.path.expanduser(root), f"recipe-{task}-{steps}-seed{seed}-r{VERSION}.hdf5")
 
 
 def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
@@ -102,6 +103,7 @@ def generate(spec: TaskSpec, steps: int, seed: int, processes: int | None = None
 def record_uniform(spec: TaskSpec, steps: int, seed: int, processes: int | None = None) -> Dataset:
     """Records ``steps`` steps of uniform random actions in the environment of any task."""
     env = make_env(spec)
+    check_env(env)
     behaviour = UniformBehaviour(env.action_space.low, env.action_space.high)
     metadata = {
         "recipe": f"{spec.name} with uniform random actions",

@@ -13,7 +13,9 @@ from doof_ext.data.dataset import write_dataset
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.errors import RunStoppedError, UserError
 from doof_ext.evaluation.measurements import Measurements, write_measurements
+from doof_ext.experiment.task_record import TaskRecord, write_task
 from doof_ext.files import save_tensors, write_json
+from doof_ext.tasks import TaskSpec
 
 
 class RunFiles:
@@ -32,6 +34,11 @@ class RunFiles:
     @property
     def settings(self) -> str:
         return self._path("record", "hyper_param.json")
+
+    @property
+    def task(self) -> str:
+        """What a policy must know of the task; see experiment.task_record."""
+        return self._path("record", "task.json")
 
     @property
     def failure(self) -> str:
@@ -103,7 +110,7 @@ class Artifacts:
         self.files, self._state, self._log = files, state, log
 
     def save(self, stage: str, result: Any) -> None:
-        """Writes the result of a stage that has ended.
+        """Writes what the result of a stage that has ended leaves; of the final evaluation, that is the summary's.
 
         Raises:
             RunStoppedError: It cannot be written.
@@ -115,7 +122,12 @@ class Artifacts:
             "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
             "finetune_policy": lambda result: save_tensors(self.files.policy, result.policy.state_dict()),
         }
-        writers[stage](result)
+        if stage in writers:
+            writers[stage](result)
+
+    def save_task(self, spec: TaskSpec) -> None:
+        """Writes what a policy must know of the task."""
+        write_task(self.files.task, TaskRecord.of(spec))
 
     def open_journal(self, round: int) -> OnlineJournal:
         """The journal of a round's online steps, with those that it has already."""

@@ -121,13 +121,14 @@ class Experiment:
         return exported
 
     def start(self, env: Any, findings: Sequence[str]) -> None:
-        """Logs what the run is on, or where it resumes.
+        """Records the task, and logs what the run is on, or where it resumes.
 
         Args:
             env: The environment.
             findings: Lines on whether data and environment are consistent.
         """
         log, loaded = self.logger.log, self.loaded
+        self.artifacts.save_task(env.spec)
         for notice in self._notices:
             log(notice)
         if self._wandb is not None:
@@ -137,6 +138,8 @@ class Experiment:
             return
         made_here = " (made here; this is not D4RL's data)" if loaded.source == "recipe" else ""
         log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{made_here}")
+        if self.config.dataset_steps not in (None, len(loaded.dataset)):
+            log(f"WARNING: --dataset-steps {self.config.dataset_steps} shortens recipes only: all transitions are used")
         log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {self.directory}")
         for finding in findings:
             log(finding)
@@ -152,8 +155,10 @@ class Experiment:
         logger = self.logger
         self.artifacts.save_distances(before, after)
         for name, score in summary["scores"].items():
-            logger.logkv(f"final/score/{name}", score["mean"])
+            logger.logkv(f"final/score/{name}", score["last_10"])
         logger.logkv("final/gain", summary["gain"])
+        for kind, gain in summary["gain_over"].items():
+            logger.logkv(f"final/gain_over/{kind}", gain)
         for kind, both in summary["distance"].items():
             for when in ("before", "after"):
                 if both[when]["mean"] is not None:

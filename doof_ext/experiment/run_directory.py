@@ -19,7 +19,11 @@ def create_run_directory(config: Config) -> str:
         UserError: The log directory cannot be written.
     """
     algo = "doof" if config.algo == "mopo" else f"doof&algo={config.algo}"
-    algo += f"&uncertainty={config.uncertainty}&exploration_ratio={config.exploration_ratio:g}"
+    algo += f"&uncertainty={config.uncertainty}"
+    if config.exploration_ratio is None:
+        algo += f"&exploration_coef={config.exploration_coef:g}"
+    else:
+        algo += f"&exploration_ratio={config.exploration_ratio:g}"
     if config.control is not None:
         algo += f"&control={config.control}"
     name = f"seed_{config.seed}&timestamp_{time.strftime('%y-%m%d-%H%M%S')}"

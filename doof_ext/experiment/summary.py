@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from doof_ext import kit
@@ -16,7 +17,7 @@ from doof_ext.data import LoadedDataset
 from doof_ext.errors import UserError
 from doof_ext.evaluation.dynamics_distance import TruePairs, summarise
 from doof_ext.evaluation.measurements import Measurements
-from doof_ext.evaluation.returns import Evaluation
+from doof_ext.evaluation.returns import Evaluation, StageScores
 from doof_ext.experiment.provenance import versions
 from doof_ext.files import read_json
 
@@ -26,7 +27,8 @@ def build_summary(
     env: Any,
     loaded: LoadedDataset,
     stages: Sequence[Mapping[str, Any]],
-    evaluations: Mapping[str, Evaluation],
+    stage_scores: Mapping[str, StageScores],
+    final: Mapping[str, Evaluation],
     pairs: Mapping[str, TruePairs],
     before: Measurements,
     after: Measurements,
@@ -38,20 +40,13 @@ def build_summary(
         env: The environment.
         loaded: D with its provenance.
         stages: The stages' records.
-        evaluations: By policy: pretrained, exploration, finetuned.
+        stage_scores: By policy: pretrained, exploration, finetuned.
+        final: The final evaluation, by policy; empty where there was none.
         pairs: What the dynamics distance was measured on, by kind.
         before: Distances and u of P̂, by kind.
         after: Those of P̂*.
     """
-    scores: dict[str, dict[str, Any]] = {
-        name: {
-            "mean": result.mean,
-            "std": result.std,
-            "episodes": len(result.returns),
-            "returns": [100 * env.get_normalized_score(total) for total in result.returns],
-        }
-        for name, result in evaluations.items()
-    }
+    scores = {name: _score(env, found, final.get(name)) for name, found in stage_scores.items()}
     same = ("task", "seed", "preset", "algo", "uncertainty", "exploration_ratio", "penalty_coef", "exploration_coef")
     distance = {
         kind: {
@@ -77,7 +72,7 @@ def build_summary(
         },
         "online_steps": sum(stage["env_steps"] for stage in stages),
         "scores": scores,
-        "gain": scores["finetuned"]["mean"] - scores["pretrained"]["mean"],
+        "gain": scores["finetuned"]["last_10"] - scores["pretrained"]["last_10"],
         "distance": distance,
         "stages": list(stages),
         "versions": versions(),
@@ -87,14 +82,29 @@ def build_summary(
     }
 
 
-_NUMBER, _TEXT = (int, float), str
+def _score(env: Any, found: StageScores, final: Evaluation | None) -> dict[str, Any]:
+    last = found.last
+    assert last is not None
+    return {
+        "last_10": found.last_10,
+        "best": found.best,
+        "mean": last.mean,
+        "std": last.std,
+        "episodes": len(last.returns),
+        "returns": [100 * env.get_normalized_score(total) for total in last.returns],
+        "length": float(np.mean(last.lengths)),
+        "final": final and {"mean": final.mean, "std": final.std, "episodes": len(final.returns)},
+    }
+
+
+_NUMBER, _TEXT, _NONE = (int, float), str, type(None)
 _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
     "task": _TEXT,
     "seed": int,
     "preset": _TEXT,
     "algo": _TEXT,
     "uncertainty": _TEXT,
-    "exploration_ratio": _NUMBER,
+    "exploration_ratio": (*_NUMBER, _NONE),  # None where λ_off is 0
     "rounds": int,
     "physics": _TEXT,
     "dataset": dict,
@@ -109,7 +119,10 @@ _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
 
 
 def read_summary(path: str) -> dict[str, Any]:
-    """A run's summary, with all that is read of it there; raises UserError, one line, for a damaged one."""
+    """A run's summary, with all that is read of it there; raises UserError, one line, for a damaged one.
+
+    Of earlier versions, whose score was that of the last evaluation alone, that is ``last_10``; what they lack is None.
+    """
     summary = read_json(path)
     for name, kind in _SCHEMA.items():
         if not isinstance(summary.get(name), kind):
@@ -121,15 +134,34 @@ def read_summary(path: str) -> dict[str, Any]:
         if name not in summary["scores"]:
             raise UserError(f"{path} is damaged: it has no score {name!r}")
     for name, score in summary["scores"].items():
-        numbers = [score.get("mean"), score.get("std")] if isinstance(score, dict) else [None]
-        if not all(isinstance(number, _NUMBER) and math.isfinite(number) for number in numbers):
+        if not _complete_score(score):
             raise UserError(f"{path} is damaged: the score {name!r} is {score!r}")
+    over = summary.setdefault("gain_over", {})
+    if not isinstance(over, dict) or not all(map(_is_number, over.values())):
+        raise UserError(f"{path} is damaged: gain_over is {over!r}")
     for kind, found in summary["distance"].items():
         if not (isinstance(found, dict) and all(isinstance(found.get(when), dict) for when in ("before", "after"))):
             raise UserError(f"{path} is damaged: the distance {kind!r} is {found!r}")
     for stage in summary["stages"]:
-        if not (
-            isinstance(stage, dict) and isinstance(stage.get("name"), str) and isinstance(stage.get("seconds"), _NUMBER)
-        ):
+        numbers = [stage.get(name) for name in ("seconds", "gradient_steps")] if isinstance(stage, dict) else [None]
+        if not (all(map(_is_number, numbers)) and isinstance(stage.get("name"), str)):
             raise UserError(f"{path} is damaged: one of its stages is {stage!r}")
     return summary
+
+
+def _complete_score(score: Any) -> bool:
+    """Whether a policy's score is whole; completes one of an earlier version."""
+    if not isinstance(score, dict):
+        return False
+    score.setdefault("last_10", score.get("mean"))
+    for name in ("best", "length", "final"):
+        score.setdefault(name, None)
+    optional = [score[name] for name in ("best", "length") if score[name] is not None]
+    if isinstance(score["final"], dict):
+        optional += [score["final"].get(name) for name in ("mean", "std", "episodes")]
+    required = [score.get(name) for name in ("mean", "std", "episodes", "last_10")]
+    return isinstance(score["final"], dict | None) and all(map(_is_number, required + optional))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, _NUMBER) and math.isfinite(value)

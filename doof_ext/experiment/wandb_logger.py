@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import http.client
 import json
 import netrc
 import os
 import shutil
+import ssl
+import textwrap
+import threading
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -17,6 +23,8 @@ import numpy as np
 
 from doof_ext.config import Config
 from doof_ext.files import publish
+
+_PATIENCE = 5  # seconds that W&B's server has for an answer, and a run for its start there
 
 
 def resolve_mode(mode: str) -> str:
@@ -43,8 +51,12 @@ def start(config: Config, run_dir: str, ledger_path: str) -> WandbLogger | None:
     ledger = _Ledger(ledger_path)
     for folder in glob.glob(os.path.join(glob.escape(run_dir), "wandb", f"offline-run-*-{ledger.run_id}")):
         shutil.rmtree(folder)  # a resumed run sends W&B all of its rows again
-    settings: dict[str, Any] = dict(silent=True, init_timeout=20, console="off")
+    if mode == "online" and not _answers(wandb.setup().settings.base_url):
+        mode = _offline("its server does not answer")
+    if mode == "offline":  # else W&B's telemetry waits for an answer when the process ends
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     arguments: dict[str, Any] = dict(
+        settings=wandb.Settings(silent=True, init_timeout=2 * _PATIENCE, console="off"),
         mode=mode,
         project="doof_ext",
         name=f"{config.task}-seed{config.seed}",
@@ -54,13 +66,44 @@ def start(config: Config, run_dir: str, ledger_path: str) -> WandbLogger | None:
         resume="allow",
     )
     try:
-        run = wandb.init(settings=wandb.Settings(**settings), **arguments)
+        run = wandb.init(**arguments)
     except wandb.errors.Error as error:
         if mode == "offline":
             raise
-        print(f"W&B cannot be reached ({error}); this run is logged offline, for `wandb sync` later")
-        run = wandb.init(settings=wandb.Settings(**settings), **arguments | {"mode": "offline"})
+        ledger.run_id = _new_id()  # W&B's service holds the old one until this process ends
+        run = wandb.init(**arguments | {"mode": _offline(error), "id": ledger.run_id})
     return WandbLogger(run, ledger)
+
+
+def _answers(url: str) -> bool:
+    """Whether a server answers at ``url`` in time; in a thread, since a name server may be silent for longer."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(url, timeout=_PATIENCE).close()
+        except (urllib.error.HTTPError, http.client.HTTPException):
+            pass  # it is there; what it thinks of this page is all the same
+        except OSError as error:  # W&B may know certificates that Python does not
+            if not isinstance(getattr(error, "reason", error), ssl.SSLError):
+                return
+        answers.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return bool(answers)
+
+
+def _offline(reason: object) -> str:
+    """The mode of a run that W&B's server is not to be had for, after a line that says so."""
+    why = textwrap.shorten(str(reason), 150)
+    print(f"W&B cannot be reached ({why}); this run is logged offline, for `wandb sync` later")
+    return "offline"
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:8]
 
 
 class _Ledger:
@@ -70,7 +113,7 @@ class _Ledger:
     """
 
     def __init__(self, path: str) -> None:
-        self._path, self.run_id = path, uuid.uuid4().hex[:8]
+        self._path, self.run_id = path, _new_id()
         self._file: TextIO | None = None
         self.rows: list[dict[str, float]] = []
         with contextlib.suppress(OSError, ValueError, KeyError), open(path, encoding="utf-8") as file:
@@ -159,8 +202,9 @@ class WandbLogger:
         """
         import wandb
 
-        rows = [[name, score["mean"], score["std"], score["episodes"]] for name, score in summary["scores"].items()]
-        table = wandb.Table(columns=["policy", "score", "std", "episodes"], data=rows)
+        columns = ("last_10", "mean", "std", "best", "length")
+        rows = [[name, *(score[column] for column in columns)] for name, score in summary["scores"].items()]
+        table = wandb.Table(columns=["policy", "score", "last", "std", "best", "length"], data=rows)
         histograms = {
             f"distance/{kind}/{when}": wandb.Histogram(np_histogram=np.histogram(column, bins=40))
             for kind, both in distances.items()
@@ -168,7 +212,7 @@ class WandbLogger:
             if len(column)
         }
         self._run.log({"final/scores": table, **histograms}, step=self.rows, commit=True)
-        shown = ("dataset", "physics", "scores", "gain", "distance")
+        shown = ("dataset", "physics", "scores", "gain", "gain_over", "distance")
         self._run.summary.update({name: summary[name] for name in shown})
         for name, (kind, paths) in files.items():
             artifact = wandb.Artifact(f"{name}-{self._run.id}", type=kind, metadata=summary["dataset"])

@@ -1,10 +1,11 @@
 """The only access to OfflineRL-Kit: the installed ``offlinerlkit`` where there is one, else the embedded equivalent.
 
 The environment variable ``DOOF_KIT`` (``embedded`` or ``offlinerlkit``) forces one; ``NAME`` and ``VERSION`` report
-which it is. Type checkers always see the embedded one. Three parts are always ours: ``qlearning_dataset``, the same
+which it is. Type checkers always see the embedded one. Four parts are always ours: ``qlearning_dataset``, the same
 transitions without a Python loop over them; ``Logger``, since the installed kit's truncates its files when it opens
-them, so that no run could be resumed; and the termination rules, since the installed kit's hopper rule does not
-terminate a state of -5000, and its rules for unknown tasks are wrong rather than missing.
+them, so that no run could be resumed; the termination rules, since the installed kit's hopper rule does not terminate a
+state of -5000, and its rules for unknown tasks are wrong rather than missing; and the statistics of columns, since the
+installed kit's are float32 sums, by which a constant column has a spread.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from doof_ext.errors import UserError
 from doof_ext.kit.embedded.load_dataset import qlearning_dataset
 from doof_ext.kit.embedded.logger import Logger
+from doof_ext.kit.embedded.scaler import column_statistics, standardisation
 from doof_ext.kit.embedded.termination_fns import get_termination_fn
 
 _CHOICES = ("embedded", "offlinerlkit")
@@ -104,7 +106,9 @@ __all__ = [
     "SACPolicy",
     "StandardScaler",
     "TanhDiagGaussian",
+    "column_statistics",
     "get_termination_fn",
     "make_log_dirs",
     "qlearning_dataset",
+    "standardisation",
 ]

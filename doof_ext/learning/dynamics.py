@@ -187,7 +187,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
             DivergenceError: A loss is not finite.
         """
         held_out, kept = self.split_rows(len(data["observations"]), holdout_ratio)
-        self.scaler.fit(np.concatenate([data["observations"], data["actions"]], axis=-1)[kept.cpu().numpy()])
+        self._fit_scaler(data, kept.cpu().numpy(), logger)
         table, members = self.training_table(data), self.model.num_ensemble
         bootstrap = kept[torch.randint(len(kept), (members, len(kept)), device=kept.device)]
 
@@ -200,6 +200,16 @@ class DOOFDynamics(kit.EnsembleDynamics):
 
         trainer = DynamicsTrainer(self, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state)
         return trainer.fit(epoch_batches, [self.training_pairs(table[held_out])], [data], bootstrap)
+
+    def _fit_scaler(self, data: Mapping[str, Any], kept: np.ndarray, logger: Any) -> None:
+        """Fits the scaler to the ``kept`` rows; logs a warning that names the columns that never change."""
+        inputs = np.concatenate([data["observations"], data["actions"]], axis=-1)[kept]
+        self.scaler.mu, self.scaler.std, constant = kit.standardisation(inputs)
+        columns = zip(("observations", "actions"), np.split(constant, [data["observations"].shape[-1]]), strict=True)
+        named = [f"{name} {', '.join(map(str, np.flatnonzero(which)))}" for name, which in columns if which.any()]
+        if named:
+            never = f"{' and '.join(named)} (from 0) never change in the data"
+            logger.log(f"WARNING: {never}; they are not scaled, and where they do change the model can only guess")
 
     def finetune(
         self,
@@ -224,18 +234,21 @@ class DOOFDynamics(kit.EnsembleDynamics):
 
         Args:
             offline_data: D, arrays by the kit's names.
-            online_data: D_on, likewise.
+            online_data: D_on, likewise. Where it is ``offline_data`` itself, D stands in its place: batches, the rows
+                that decide on stopping, and what an estimator of u learns from are all of D, which is held once.
             steps_per_epoch: Gradient steps between validations.
             online_ratio: Fraction of each batch from D_on.
         """
         members = self.model.num_ensemble
-        online_rows = int(batch_size * online_ratio)
-        sources, holdouts = [], []
-        for data, count in ((offline_data, batch_size - online_rows), (online_data, online_rows)):
+        datasets = [offline_data] if online_data is offline_data else [offline_data, online_data]
+        tables, holdouts = [], []
+        for data in datasets:
             table = self.training_table(data)
             held_out, kept = self.split_rows(len(table), holdout_ratio)
             holdouts.append(self.training_pairs(table[held_out]))
-            sources.append((table, kept, count))
+            tables.append((table, kept))
+        online_rows = int(batch_size * online_ratio)
+        sources = [(*tables[0], batch_size - online_rows), (*tables[-1], online_rows)]
 
         def epoch_batches(first: int) -> Iterator[Pairs]:
             for _ in range(first, steps_per_epoch):
@@ -246,7 +259,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
                 yield self.training_pairs(torch.cat(drawn, dim=1))
 
         trainer = DynamicsTrainer(self, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state)
-        return trainer.fit(epoch_batches, holdouts, [offline_data, online_data])
+        return trainer.fit(epoch_batches, holdouts, datasets)
 
     def training_step(self, inputs: torch.Tensor, targets: torch.Tensor, logvar_loss_coef: float) -> torch.Tensor:
         """One optimiser step on inputs, targets [E, B, ·]; returns the loss (see dynamics_trainer.training_step)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,15 @@ def build_dynamics(config: Config, spec: TaskSpec) -> DOOFDynamics:
     )
 
 
+def build_actor(
+    hidden_dims: Sequence[int], obs_dim: int, action_dim: int, device: str | torch.device = "cpu"
+) -> kit.ActorProb:
+    """An untrained actor: observations [B, O] to a tanh-Gaussian over actions [B, A] in (-1, 1)."""
+    backbone = kit.MLP(obs_dim, hidden_dims)
+    head = kit.TanhDiagGaussian(backbone.output_dim, action_dim, unbounded=True, conditioned_sigma=True)
+    return kit.ActorProb(backbone, head, device)
+
+
 def build_policy(
     config: Config,
     spec: TaskSpec,
@@ -68,15 +77,10 @@ def build_policy(
             critics.
     """
 
-    def mlp(input_dim: int) -> Any:
-        return kit.MLP(input_dim, config.hidden_dims)
-
     obs_dim, action_dim = _dimensions(spec)
-    backbone = mlp(obs_dim)
-    head = kit.TanhDiagGaussian(backbone.output_dim, action_dim, unbounded=True, conditioned_sigma=True)
-    actor = kit.ActorProb(backbone, head, config.device)
+    actor = build_actor(config.hidden_dims, obs_dim, action_dim, config.device)
     count = config.num_q_ensemble if config.algo == "mobile" else 2
-    critics = [kit.Critic(mlp(obs_dim + action_dim), config.device) for _ in range(count)]
+    critics = [kit.Critic(kit.MLP(obs_dim + action_dim, config.hidden_dims), config.device) for _ in range(count)]
     log_alpha = torch.zeros(1, device=config.device)
     if start_from is not None:
         actor.load_state_dict(start_from.actor.state_dict())

@@ -21,6 +21,11 @@ def uncertainty_reward(reward: torch.Tensor, uncertainty: torch.Tensor, uncertai
     return reward + uncertainty_coef * uncertainty
 
 
+def scale_actions(squashed: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Actions in [-1, 1], [B, A], as actions between ``low`` [A] and ``high`` [A]."""
+    return torch.lerp(low, high, (squashed + 1) / 2)
+
+
 class ModelBasedPolicy:
     """Mixed into a kit policy: actions in the environment's units, rollouts on tensors, real and fake rows.
 
@@ -83,10 +88,7 @@ class ModelBasedPolicy:
 
     def _scale(self, squashed: torch.Tensor) -> torch.Tensor:
         """Actions in [-1, 1] as the environment takes them."""
-        if self._bounds is None:
-            return squashed
-        low, high = self._bounds
-        return torch.lerp(low, high, (squashed + 1) / 2)
+        return squashed if self._bounds is None else scale_actions(squashed, *self._bounds)
 
     def actforward(self, obs: torch.Tensor, deterministic: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """obs [B, O] → actions [B, A] within the action space, their log density [B, 1] before scaling."""

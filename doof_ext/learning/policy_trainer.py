@@ -11,7 +11,7 @@ import torch
 from doof_ext import kit
 from doof_ext.checkpointing.training_state import Counters, StateAdapter, Stateful, TrainingState
 from doof_ext.errors import DivergenceError
-from doof_ext.evaluation.returns import Evaluation, evaluate
+from doof_ext.evaluation.returns import Evaluation, StageScores, evaluate
 from doof_ext.learning.actor_critic import MeanLosses
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer, split_counts
@@ -90,17 +90,15 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         self.rollout_setting, self.epoch, self.step_per_epoch = rollout_setting, epoch, step_per_epoch
         self.eval_episodes, self.first_timestep, self.on_epoch = eval_episodes, first_timestep, on_epoch
         self.bonus_buffers = [buffer for buffer, _ in bonus_sources]
-        self.evaluation: Evaluation | None = None  # of the last epoch
+        self.scores = StageScores()
         self.state, self.round = state or TrainingState(), round
 
     def train(self) -> dict[str, float]:
-        """Runs all epochs; returns {"last_10_performance"}. ``evaluation`` holds the last epoch's."""
+        """Runs all epochs; returns {"last_10_performance"}. ``scores`` holds all evaluations."""
         rollout_freq, _, rollout_length = self.rollout_setting
         losses = MeanLosses(self.policy.dynamics.device)
-        progress = Counters(epoch=0, step=0, scores=[], rollout_info={}, evaluation={})
+        progress = Counters(epoch=0, step=0, rollout_info={})
         complete = self.state.restore("policy", self._components(losses, progress))
-        if progress.evaluation:
-            self.evaluation = Evaluation(**progress.evaluation)
         while not complete and progress.epoch < self.epoch:
             where = f"epoch {progress.epoch + 1} of stage {self.stage}"
             while progress.step < self.step_per_epoch:
@@ -114,9 +112,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
                 self.lr_scheduler.step()
             means = losses.read(where)
             self.policy.check_weights(where)
-            evaluation = self.evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
-            progress.evaluation = vars(evaluation)
-            progress.scores = [*progress.scores[-9:], evaluation.mean]
+            evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
+            self.scores.add(evaluation)
             progress.epoch, progress.step = progress.epoch + 1, 0
             timestep = self.first_timestep + progress.epoch * self.step_per_epoch
             self._log(timestep, evaluation, means, progress.rollout_info)
@@ -126,14 +123,15 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             self.state.after_epoch()
         if not complete:
             # stage 1 has yet to draw pairs from the fake buffer, which a checkpoint after this commit no longer holds
-            self.state.commit("policy", "progress", save=self.stage != 1)
-        return {"last_10_performance": float(np.mean(progress.scores))}
+            self.state.commit("policy", "scores", save=self.stage != 1)
+        return {"last_10_performance": self.scores.last_10}
 
     def _components(self, losses: MeanLosses, progress: Counters) -> dict[str, Stateful]:
         """All that the rest of the training depends on."""
         components: dict[str, Stateful] = {
             "policy": StateAdapter(self.policy.training_state, self.policy.load_training_state),
             "progress": progress,
+            "scores": self.scores,
             "losses": losses,
             "fake_buffer": self.fake_buffer,
         }
@@ -156,6 +154,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             "eval/normalized_episode_reward": evaluation.mean,
             "eval/normalized_episode_reward_std": evaluation.std,
             "eval/episode_reward": float(np.mean(evaluation.returns)),
+            "eval/episode_length": float(np.mean(evaluation.lengths)),
+            "eval/episode_length_std": float(np.std(evaluation.lengths)),
             "stage": self.stage,
             "round": self.round,
             **losses,

@@ -91,10 +91,11 @@ class TensorReplayBuffer(kit.ReplayBuffer):
     def normalize_obs(self, eps: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
         """Standardises the stored observations in place; returns mean and standard deviation, arrays [1, O]."""
         stored = self.observations[: self._size]
-        mean, std = stored.mean(0, keepdim=True), stored.std(0, keepdim=True, correction=0) + eps
+        mean, std = kit.column_statistics(stored.cpu().numpy())
+        std += eps
         for column in (stored, self.next_observations[: self._size]):
-            column.sub_(mean).div_(std)
-        return mean.cpu().numpy(), std.cpu().numpy()
+            column.sub_(torch.as_tensor(mean, device=self.device)).div_(torch.as_tensor(std, device=self.device))
+        return mean, std
 
     def sample(self, batch_size: int, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
         """batch_size transitions drawn uniformly with replacement, a dict of tensors [batch_size, ·]."""

@@ -47,10 +47,16 @@ def read_runner(path: str) -> Runner:
             f"no runner at {path} ({reason}); give the path of the kit's run_mopo.py or run_mobile.py"
         ) from error
     imported: set[str] = set()
+    modules: set[str] = set()
     flags: set[str] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("offlinerlkit"):
-            imported |= {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            package = (node.module or "").partition(".")[0]
+            modules.add(package)
+            if package == "offlinerlkit":
+                imported |= {alias.name for alias in node.names}
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
             names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
             flags |= {str(name).lstrip("-").replace("-", "_") for name in names}
@@ -58,6 +64,11 @@ def read_runner(path: str) -> Runner:
     if len(algos) != 1 or "MBPolicyTrainer" not in imported:
         raise UserError(
             f"{path} is not one of the kit's model-based runners that DOOF extends: run_mopo.py, run_mobile.py"
+        )
+    if "ray" in modules:
+        raise UserError(
+            f"{path} starts processes of its own with Ray, which DOOF is not plugged into; "
+            f"run the kit's run_{algos[0]}.py once for each setting"
         )
     return Runner(path, algos[0], flags)
 
@@ -79,7 +90,7 @@ def split_arguments(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
         raise UserError(
             "give a runner: python -m doof_ext PATH/run_mopo.py --task hopper-medium-v2 [--doof-preset smoke]"
         )
-    return own[0], own[1:], doof
+    return os.path.expanduser(own[0]), own[1:], doof
 
 
 def doof_settings(runner: Runner, arguments: Sequence[str]) -> dict[str, Any]:
@@ -143,6 +154,10 @@ def run_kit_script(argv: Sequence[str]) -> tuple[dict[str, Any], str]:
     parser_class.parse_args, parser_class.error = parse, OneLineParser.error
     try:
         runpy.run_path(path, run_name="__main__")
+    except ImportError as error:
+        if session.started:
+            raise
+        raise UserError(f"{path} cannot be run: {error}") from error
     finally:
         parser_class.parse_args = parse_args
         sys.argv, sys.path[:], parser_class.error = saved

@@ -13,13 +13,10 @@ from doof_ext.config import Config, config_from
 from doof_ext.data import LoadedDataset
 from doof_ext.data.dataset import dataset_from_columns
 from doof_ext.errors import UserError
-from doof_ext.evaluation.consistency import check_consistency
-from doof_ext.evaluation.returns import Evaluation
 from doof_ext.experiment.experiment import Experiment
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.kit import get_termination_fn, qlearning_dataset
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.policy import DOOFMobilePolicy, DOOFPolicy
 from doof_ext.learning.policy_trainer import DOOFTrainer
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -63,6 +60,11 @@ class Session:
         return self._config
 
     @property
+    def started(self) -> bool:
+        """Whether the script has made its log directory."""
+        return self._experiment is not None
+
+    @property
     def experiment(self) -> Experiment:
         """The run on disk; UserError where the script never makes a log directory."""
         if self._experiment is None:
@@ -73,7 +75,8 @@ class Session:
         """Completes the script's settings with DOOF's; raises UserError for those that DOOF cannot run with."""
         self._config = config_from({**settings, **self.given, "algo": self.runner.algo})
         pipeline.prepare_torch(self._config)
-        check_logdir(self._config.logdir)
+        if not self._config.resume:
+            check_logdir(self._config.logdir)
         seed_generators(self._config.seed)  # a script may not do so before it makes its networks
 
     def plug_in(self) -> None:
@@ -178,8 +181,7 @@ class Session:
     def _run(self, trainer: DOOFTrainer, pretrain: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Stage 1 as the script has it, then the rest of Algorithm 1."""
         config, env, experiment = self.config, trainer.eval_env, self.experiment
-        rule = build_termination_fn(env.spec)
-        experiment.start(env, check_consistency(env, rule, experiment.loaded.dataset))
+        experiment.start(env, pipeline.check_data(config, env, experiment.loaded.dataset))
         ctx = pipeline.make_context(experiment, env)
         gradient_steps = trainer.epoch * trainer.step_per_epoch
         with StageProgress("1 pretrain policy", trainer.epoch, experiment.logger) as progress:
@@ -188,9 +190,8 @@ class Session:
                 result = pretrain()
                 pairs = draw_fake_pairs(trainer.fake_buffer, config.distance_samples, ctx.state)
                 record.update(gradient_steps=gradient_steps, dynamics_steps=self._dynamics_steps)
-        policy, evaluation = trainer.policy, trainer.evaluation
-        assert isinstance(evaluation, Evaluation)
-        pretraining = Pretraining(policy, policy.dynamics, pairs, evaluation, gradient_steps, self._dynamics_steps)
+        policy, scores = trainer.policy, trainer.scores
+        pretraining = Pretraining(policy, policy.dynamics, pairs, scores, gradient_steps, self._dynamics_steps)
         ctx.on_result("pretrain", pretraining)
         self.summary = pipeline.finetune_and_summarise(ctx, experiment, pretraining, trainer.real_buffer)
         return result

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from doof_ext.report.drawing import COLOURS, Drawing, arm_colour, grid_size, nothing_to_draw, panels, run_label
-from doof_ext.report.runs import CONTROL, Run
+from doof_ext.config.settings import CONTROLS
+from doof_ext.evaluation.returns import mean_of_last_10
+from doof_ext.report.drawing import (
+    COLOURS,
+    Drawing,
+    arm_colour,
+    arm_line,
+    grid_size,
+    nothing_to_draw,
+    panels,
+    run_label,
+)
+from doof_ext.report.runs import CONTROL, Run, gains_over, grouped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
-"""By task, by arm: steps [T] and scores [seeds, T] of stage 5."""
+_Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray, float]]]
+"""By task, by arm: steps [T] and scores [seeds, T] of stage 5, and the mean over seeds of its score at the end."""
 
 
 def exploration_change(runs: Sequence[Run]) -> Drawing:
@@ -28,8 +39,8 @@ def exploration_change(runs: Sequence[Run]) -> Drawing:
     changes: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         scores = run.summary["scores"] if run.summary else {}
-        if "exploration" in scores and run.settings["exploration_ratio"] > 0 and scores["pretrained"]["mean"]:
-            before, after = scores["pretrained"]["mean"], scores["exploration"]["mean"]
+        if "exploration" in scores and run.settings["exploration_ratio"] != 0 and scores["pretrained"]["last_10"]:
+            before, after = scores["pretrained"]["last_10"], scores["exploration"]["last_10"]
             changes.setdefault((run_label(run), run.arm), []).append(100 * (after - before) / abs(before))
     if not changes:
         return nothing_to_draw(name, question, caption, "a finished DOOF run with a ratio above 0")
@@ -60,22 +71,26 @@ def _curves(runs: Sequence[Run]) -> _Curves:
             length = min(map(len, seeds))
             steps = np.array([step for _, step, _ in seeds[0][:length]])
             scores = np.array([[score for *_, score in points[:length]] for points in seeds])
-            curves.setdefault(task, {})[arm] = steps, scores
+            last_rounds = [[score for round, _, score in points if round == points[-1][0]] for points in seeds]
+            end = float(np.mean(list(map(mean_of_last_10, last_rounds))))
+            curves.setdefault(task, {})[arm] = steps, scores, end
     return curves
 
 
 def _pretrained(runs: Sequence[Run], task: str) -> float | None:
-    found = [run.summary["scores"]["pretrained"]["mean"] for run in runs if run.summary and run_label(run) == task]
+    found = [run.summary["scores"]["pretrained"]["last_10"] for run in runs if run.summary and run_label(run) == task]
     return float(np.mean(found)) if found else None
 
 
 def finetuning_curves(runs: Sequence[Run]) -> Drawing:
-    """Figure 6a and b: policy finetuning per exploration ratio, and the control; ratio 0 is the data of π_off."""
+    """Figure 6a and b: policy finetuning per exploration ratio, and the controls; ratio 0 is the data of π_off."""
     name, question = "figure-6ab", "Does the policy improve in the better model, and more than by training longer?"
     caption = (
         "Score during policy finetuning (stage 5) per exploration ratio: mean and one standard deviation over "
-        "seeds. Ratio 0 collected with the pretrained policy; the control trained as long in the pretrained "
-        "model without online data. Dotted: the pretrained policy."
+        "seeds. Ratio 0 collected with the pretrained policy. The controls have no online data: no-online-data "
+        "trained dynamics and policy as long on D alone, extra-training the policy alone, in the pretrained model. "
+        "The legend has each arm's gain over the controls, by scores that are means of the last ten evaluations. "
+        "Dotted: the pretrained policy."
     )
     single = [run for run in runs if run.settings["rounds"] == 1]
     curves = _curves(single)
@@ -85,18 +100,28 @@ def finetuning_curves(runs: Sequence[Run]) -> Drawing:
         f"{what} of {task}"
         for task, arms in curves.items()
         for what, there in (
-            ("a control run", any(arm.startswith(CONTROL) for arm in arms)),
+            (f"a control run ({CONTROLS[0]})", any(arm.startswith(f"{CONTROL} {CONTROLS[0]}") for arm in arms)),
             ("ratio 0", "ratio 0" in arms),
         )
         if not there
     ]
+    gains = _gains_over_controls(single)
 
     def draw(figure: Figure) -> None:
         for axis, (task, arms) in zip(panels(figure, len(curves), columns=2), curves.items(), strict=True):
-            for arm, (steps, scores) in arms.items():
+            for arm, (steps, scores, _) in arms.items():
                 mean, spread, colour = scores.mean(0), scores.std(0), arm_colour(arm, list(arms))
-                label = f"{arm} ({len(scores)} seed{'s' * (len(scores) > 1)})"
-                axis.plot(steps / 1000, mean, color=colour, label=label, lw=1.4, marker="." if len(mean) < 8 else None)
+                seeds = f"{arm} ({len(scores)} seed{'s' * (len(scores) > 1)})"
+                label = "\n".join([seeds, *gains.get(task, {}).get(arm, [])])
+                axis.plot(
+                    steps / 1000,
+                    mean,
+                    color=colour,
+                    label=label,
+                    lw=1.4,
+                    ls=arm_line(arm, list(arms)),
+                    marker="." if len(mean) < 8 else None,
+                )
                 axis.fill_between(steps / 1000, mean - spread, mean + spread, color=colour, alpha=0.2, lw=0)
             before = _pretrained(single, task)
             if before is not None:
@@ -105,16 +130,32 @@ def finetuning_curves(runs: Sequence[Run]) -> Drawing:
             axis.legend(fontsize=7)
 
     return Drawing(
-        name, question, caption, _ends(curves), grid_size(len(curves), 4.6, 3.2, 2), draw, ", ".join(lacking)
+        name, question, caption, _ends(curves, gains), grid_size(len(curves), 4.6, 3.2, 2), draw, ", ".join(lacking)
     )
 
 
-def _ends(curves: _Curves) -> str:
-    ends = (
-        f"{task}: {', '.join(f'{arm} {scores[:, -1].mean():.1f}' for arm, (_, scores) in arms.items())}"
-        for task, arms in curves.items()
-    )
-    return f"Scores at the end: {'; '.join(ends)}."
+def _gains_over_controls(runs: Sequence[Run]) -> dict[str, dict[str, list[str]]]:
+    """By task and arm of finished runs: the mean gain over each control that has ended, the strictest first."""
+    told: dict[str, dict[str, list[str]]] = {}
+    finished = [run for run in runs if run.summary]
+    for task, of_task in grouped(finished, run_label).items():
+        for arm, members in grouped(of_task, lambda run: run.arm).items():
+            over = {control: gains_over(members, of_task, control) for control in CONTROLS}
+            lines = [f"{np.mean(gains):+.1f} over {control}" for control, gains in over.items() if gains]
+            told.setdefault(task, {})[arm] = lines
+    return told
+
+
+def _ends(curves: _Curves, gains: dict[str, dict[str, list[str]]]) -> str:
+    """What the curves come to, in words: the mean score of each arm, and its gain over the controls."""
+    ends = []
+    for task, arms in curves.items():
+        of_arms = []
+        for arm, (_, _, end) in arms.items():
+            over = "".join(f", {line}" for line in gains.get(task, {}).get(arm, []))
+            of_arms.append(f"{arm} {end:.1f}{over}")
+        ends.append(f"{task}: {'; '.join(of_arms)}")
+    return f"Scores at the end: {'. '.join(ends)}."
 
 
 def rounds_curve(runs: Sequence[Run]) -> Drawing:
@@ -133,11 +174,13 @@ def rounds_curve(runs: Sequence[Run]) -> Drawing:
 
     def draw(figure: Figure) -> None:
         for axis, (task, arms) in zip(panels(figure, len(curves), columns=2), curves.items(), strict=True):
-            for arm, (steps, scores) in arms.items():
-                axis.plot(steps / 1000, scores.mean(0), color=arm_colour(arm, list(arms)), label=arm, marker=".")
+            for arm, (steps, scores, _) in arms.items():
+                colour, line = arm_colour(arm, list(arms)), arm_line(arm, list(arms))
+                axis.plot(steps / 1000, scores.mean(0), color=colour, ls=line, label=arm, marker=".")
             for step in starts[task]:
                 axis.axvline(step / 1000, ls="--", lw=0.8, color=axis.xaxis.label.get_color())
             axis.set(title=task, xlabel="gradient steps of stage 5, thousands", ylabel="normalised score")
             axis.legend(fontsize=7)
 
-    return Drawing(name, question, caption, _ends(curves), grid_size(len(curves), 4.6, 3.2, 2), draw)
+    ends = _ends(curves, _gains_over_controls(several))
+    return Drawing(name, question, caption, ends, grid_size(len(curves), 4.6, 3.2, 2), draw)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # safe for colour-blind readers
 CONTROL_COLOUR = "#888888"
+_CONTROL_LINES = ("-", "--", ":")  # of the controls, which are all grey
 
 
 @dataclass
@@ -89,9 +90,15 @@ def nothing_to_draw(name: str, question: str, caption: str, missing: str) -> Dra
 
 
 def arm_colour(arm: str, arms: Sequence[str]) -> str:
-    """The colour of an arm among those of its panel; grey for the control."""
+    """The colour of an arm among those of its panel; grey for the controls."""
     doof = [other for other in arms if not other.startswith(CONTROL)]
     return CONTROL_COLOUR if arm.startswith(CONTROL) else COLOURS[doof.index(arm) % len(COLOURS)]
+
+
+def arm_line(arm: str, arms: Sequence[str]) -> str:
+    """The line style of an arm among those of its panel: the controls are told apart by it."""
+    controls = [other for other in arms if other.startswith(CONTROL)]
+    return _CONTROL_LINES[controls.index(arm) % len(_CONTROL_LINES)] if arm.startswith(CONTROL) else "-"
 
 
 def run_label(run: Run) -> str:

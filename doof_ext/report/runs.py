@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from doof_ext.errors import UserError
+from doof_ext.config.settings import CONTROLS
+from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import read_json
@@ -24,7 +25,7 @@ _NUMBER = (int, float)
 _REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
     "task": str,
     "seed": int,
-    "exploration_ratio": _NUMBER,
+    "exploration_ratio": (*_NUMBER, type(None)),
     "rounds": int,
     "algo": str,
     "uncertainty": str,
@@ -70,22 +71,34 @@ class Run:
         return self.settings["seed"]
 
     @property
-    def control(self) -> bool:
-        """Whether it is the control, extra training without online data."""
-        return self.settings.get("control") is not None
+    def control(self) -> str | None:
+        """The kind of control that it is; None for a DOOF run."""
+        return self.settings.get("control")
+
+    @property
+    def finetunes_dynamics(self) -> bool:
+        """Whether it has a stage 4."""
+        return self.control != "extra-training"
 
     @cached_property
     def arm(self) -> str:
         """What distinguishes it from other runs of its task, the seed apart."""
         ratio = self.settings["exploration_ratio"]
-        parts = [CONTROL if self.control else f"ratio {ratio:g}"]
+        exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {ratio:g}"
+        kind = f"{CONTROL} {self.control}" if self.control else exploration
+        return ", ".join([kind, *self.variant])
+
+    @cached_property
+    def variant(self) -> tuple[str, ...]:
+        """What a DOOF run and its controls have in common that other runs of the task may not have."""
+        parts = []
         if self.settings["rounds"] > 1:
             parts.append(f"{self.settings['rounds']} rounds")
         if self.settings["algo"] != "mopo":
             parts.append(self.settings["algo"])
         if self.settings["uncertainty"] not in ("aleatoric", "mobile" if self.settings["algo"] == "mobile" else ""):
             parts.append(self.settings["uncertainty"])
-        return ", ".join(parts)
+        return tuple(parts)
 
     @property
     def provenance(self) -> str:
@@ -128,7 +141,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
     if not directories:
         raise UserError(f"no run directories in {', '.join(map(str, paths))}; a run makes LOGDIR/TASK/doof…/seed_…")
     runs = [_read(directory) for directory in sorted(directories)]
-    return sorted(runs, key=lambda run: (run.task, run.control, run.arm, run.seed, run.directory))
+    return sorted(runs, key=lambda run: (run.task, control_order(run.control), run.arm, run.seed, run.directory))
 
 
 def _read(directory: str) -> Run:
@@ -177,7 +190,9 @@ def _curve(run: Run) -> None:
             ]
         if any(not {"stage", "round", _SCORE} <= set(row) for row in rows):
             raise ValueError("a row without stage, round or score")
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error})") from error
     run.curve = rows
 
@@ -201,6 +216,11 @@ def _how_far(run: Run) -> str:
     return f": stage {run.curve[-1]['stage']:.0f}, {len(run.curve)} epochs of policy training so far"
 
 
+def control_order(control: str | None) -> int:
+    """Where the kind of a run comes: DOOF first, then the controls, the strictest before the others."""
+    return 0 if control is None else 1 + CONTROLS.index(control) if control in CONTROLS else 1 + len(CONTROLS)
+
+
 def check_alike(runs: Sequence[Run]) -> None:
     """Raises UserError where finished runs differ in preset, provenance or physics: an average would mix them."""
     for what, values in (
@@ -213,6 +233,25 @@ def check_alike(runs: Sequence[Run]) -> None:
                 f"these runs are of different {what} ({', '.join(sorted(values))}); give runs that are "
                 "alike, or --mix to have them in one report"
             )
+
+
+def gains_over(members: Sequence[Run], runs: Iterable[Run], control: str) -> list[float]:
+    """The gains of an arm's runs less those of a control, seed by seed; of seeds that only one of them has, nothing.
+
+    Args:
+        members: Finished runs of one arm of one task.
+        runs: Finished runs of the same task, its controls among them.
+        control: The kind.
+    """
+    if any(run.control for run in members):
+        return []
+    beside = [run for run in runs if run.control == control and run.variant == members[0].variant]
+    theirs, ours = grouped(beside, lambda run: run.seed), grouped(members, lambda run: run.seed)
+    return [_mean_gain(ours[seed]) - _mean_gain(theirs[seed]) for seed in ours if seed in theirs]
+
+
+def _mean_gain(runs: Sequence[Run]) -> float:
+    return float(np.mean([run.results["gain"] for run in runs]))
 
 
 def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:

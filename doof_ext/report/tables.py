@@ -1,4 +1,4 @@
-"""Tables 2, 3, 6 and 7 of the paper for any runs, with the control beside DOOF; as CSV, Markdown and LaTeX."""
+"""Tables 2, 3, 6 and 7 of the paper for any runs, with the controls beside DOOF; as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
-from doof_ext.report.runs import CONTROL, Run, grouped
+from doof_ext.report.runs import CONTROL, Run, control_order, gains_over, grouped
 from doof_ext.tasks import get_spec
 
 _REPETITIONS = 2000  # of the bootstrap
@@ -88,8 +90,15 @@ def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values):.1f}" if len(values) > 1 else "")
 
 
-def _scores(runs: Sequence[Run], name: str) -> list[float]:
-    return [run.results["scores"][name]["mean"] for run in runs if name in run.results["scores"]]
+def _scores(runs: Sequence[Run], name: str, measure: str = "last_10") -> list[Any]:
+    return [run.results["scores"][name][measure] for run in runs if name in run.results["scores"]]
+
+
+def _beside(runs: Sequence[Run], measure: str) -> str:
+    """The finetuned policies' last, best or final score, of the runs that have it."""
+    found = [score for score in _scores(runs, "finetuned", measure) if score is not None]
+    values = [score["mean"] for score in found] if measure == "final" else found
+    return _spread(values) if values else ""
 
 
 def _gains(runs: Sequence[Run]) -> list[float]:
@@ -97,32 +106,65 @@ def _gains(runs: Sequence[Run]) -> list[float]:
 
 
 def score_table(runs: Sequence[Run]) -> Table:
-    """Table 3: scores before and after, DOOF's gain per arm, and the control's beside it."""
+    """Table 3: scores before and after, DOOF's gain per arm, and its gain over each control, the strictest first."""
     finished = [run for run in runs if run.summary]
     rows: list[list[str]] = []
     best: set[tuple[int, int]] = set()
     for of_task in grouped(finished, lambda run: (run.task, run.provenance)).values():
-        arms = grouped(of_task, lambda run: run.arm)
         first, means = len(rows), []
-        controls = _gains([run for run in of_task if run.control])
-        for arm, members in arms.items():
-            gain = np.mean(_gains(members))
-            beside = "" if members[0].control or not controls else f"{gain - np.mean(controls):+.1f}"
+        for arm, members in grouped(of_task, lambda run: run.arm).items():
             before, after = (_spread(_scores(members, name)) for name in ("pretrained", "finetuned"))
+            beside = [_beside(members, measure) for measure in ("mean", "best", "final")]
+            over = [_mean_over(gains_over(members, of_task, control), len(members)) for control in CONTROLS]
             data, count = _data(of_task[0]), str(len(members))
-            rows.append([of_task[0].paper_name, data, arm, count, before, after, f"{gain:+.1f}", beside])
+            gain = f"{np.mean(_gains(members)):+.1f}"
+            rows.append([of_task[0].paper_name, data, arm, count, before, after, *beside, gain, *over])
             means.append(np.mean(_scores(members, "finetuned")))
         best.add((first + int(np.argmax(means)), 5))
-    without = sorted({run.paper_name for run in finished} - {run.paper_name for run in finished if run.control})
+    strict = CONTROLS[0]
+    without = sorted({r.paper_name for r in finished} - {r.paper_name for r in finished if r.control == strict})
     return Table(
         "table-3",
-        "Scores before and after finetuning, × 100 on D4RL's scale: mean (± deviation) over seeds. The last "
-        "column is DOOF's gain less that of the control, which trained as long without online data.",
-        ["task", "data", "arm", "seeds", "pretrained", "finetuned", "gain", "gain − control's"],
+        "Scores before and after finetuning, × 100 on D4RL's scale: mean (± deviation) over seeds. A score is the mean "
+        "of a stage's last ten evaluations; last, best and final are the finetuned policy's last evaluation, its best, "
+        "and the one at the end. The last columns are DOOF's gain less a control's, of the seeds that both have: "
+        "no-online-data trains dynamics and policy as long on D alone, extra-training the policy alone."
+        f"{_of_older_runs(finished)}{_unequal_steps(finished)}",
+        ["task", "data", "arm", "seeds", "pretrained", "finetuned", "last", "best", "final", "gain"]
+        + [f"over {control}" for control in CONTROLS],
         rows,
         best,
-        f"no control runs of {', '.join(without)}" if without else "",
+        f"no control runs ({strict}) of {', '.join(without)}" if without else "",
     )
+
+
+def _mean_over(gains: Sequence[float], seeds: int) -> str:
+    """The mean gain over a control; with the number of seeds where the arm has more than the control."""
+    if not gains:
+        return ""
+    return f"{np.mean(gains):+.1f}" + (f" ({len(gains)} seed{'s' * (len(gains) > 1)})" if len(gains) < seeds else "")
+
+
+def _of_older_runs(runs: Sequence[Run]) -> str:
+    older = [run for run in runs if run.results["scores"]["finetuned"]["best"] is None]
+    return " Runs of earlier versions have the score of the last evaluation alone." if older else ""
+
+
+def _unequal_steps(runs: Sequence[Run]) -> str:
+    """A sentence where stage 4 of the strict control took another number of steps than DOOF's."""
+    steps: dict[str, dict[str, float]] = {}
+    for run in (run for run in runs if run.finetunes_dynamics):
+        where = ", ".join([run.paper_name, *run.variant, f"seed {run.seed}"])
+        of_stage_4 = (s["gradient_steps"] for s in run.results["stages"] if s["name"] == "finetune_dynamics")
+        steps.setdefault(where, {})[run.arm] = sum(of_stage_4)
+    told = [
+        f"{where}: {', '.join(f'{arm} {count:.0f}' for arm, count in arms.items())}"
+        for where, arms in steps.items()
+        if len(set(arms.values())) > 1 and any(arm.startswith(CONTROL) for arm in arms)
+    ]
+    if not told:
+        return ""
+    return f" Stage 4's stopping rule gave the arms other numbers of gradient steps ({'; '.join(told)})."
 
 
 def _data(run: Run) -> str:
@@ -132,7 +174,7 @@ def _data(run: Run) -> str:
 def distance_table(runs: Sequence[Run], kind: str, number: int) -> Table:
     """Tables 2 and 6: the dynamics distance on pairs of one kind, uniform or fake_buffer, before and after stage 4."""
     of = {"uniform": "uniformly drawn pairs", "fake_buffer": "the fake buffer of stage 1"}[kind]
-    finished = [run for run in runs if run.summary and not run.control]
+    finished = [run for run in runs if run.summary and run.finetunes_dynamics]
     rows: list[list[str]] = []
     best: set[tuple[int, int]] = set()
     lacking: list[str] = []
@@ -201,6 +243,7 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
     finished = [run for run in runs if run.summary]
     rows: list[list[str]] = []
     uneven: list[str] = []
+    order: dict[tuple[str, str], int] = {}
     for (quality, arm), members in grouped(finished, lambda run: (_quality(run), run.arm)).items():
         tasks = list(grouped(members, lambda run: (run.task, run.provenance)).values())
         count = min(map(len, tasks))
@@ -218,17 +261,37 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
                 f"[{low:+.1f}, {high:+.1f}]",
                 f"{iqm:+.1f}",
                 f"[{iqm_low:+.1f}, {iqm_high:+.1f}]",
+                *(_interval_over(tasks, finished, control) for control in CONTROLS),
             ]
         )
-    rows.sort(key=lambda row: (row[0], row[1].startswith(CONTROL), row[1]))
+        order[quality, arm] = control_order(members[0].control)
+    rows.sort(key=lambda row: (row[0], order[row[0], row[1]], row[1]))
     return Table(
         "table-7",
         "Average gain per kind of dataset, with 95 % stratified bootstrap intervals over seeds and tasks "
-        f"({_REPETITIONS} repetitions). Of a single seed an interval has no width: it then says nothing.",
-        ["datasets", "arm", "tasks", "seeds", "mean gain", "95 % of mean", "IQM gain", "95 % of IQM"],
+        f"({_REPETITIONS} repetitions). Of a single seed an interval has no width: it then says nothing. The last "
+        "columns are the mean gain over a control, of the tasks and seeds that both have.",
+        ["datasets", "arm", "tasks", "seeds", "mean gain", "95 % of mean", "IQM gain", "95 % of IQM"]
+        + [f"over {control}" for control in CONTROLS],
         rows,
         missing="; ".join(uneven) if rows else "no finished runs",
     )
+
+
+def _interval_over(tasks: Sequence[Sequence[Run]], finished: Sequence[Run], control: str) -> str:
+    """The mean gain of an arm over a control with its interval; of each task as many seeds as all tasks have."""
+    found = []
+    for of_task in tasks:
+        first = of_task[0]
+        same = [run for run in finished if (run.task, run.provenance) == (first.task, first.provenance)]
+        found.append(gains_over(of_task, same, control))
+    found = [gains for gains in found if gains]
+    if not found:
+        return ""
+    count = min(map(len, found))
+    (mean, low, high), _ = intervals(np.array([gains[:count] for gains in found]).T)
+    of_tasks = f" of {len(found)} tasks" if len(found) < len(tasks) else ""
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{of_tasks}"
 
 
 def _quality(run: Run) -> str:

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 
 from doof_ext.errors import UserError
-from doof_ext.tasks.specs import TaskSpec
+from doof_ext.tasks.specs import TaskSpec, search_working_folder
 
 
 class GymnasiumTaskEnv:
@@ -60,7 +60,7 @@ class GymnasiumTaskEnv:
         """Takes one step; returns next observation [O], reward, done, info."""
         observation, reward, terminated, truncated, info = self._env.step(np.array(action))
         info["TimeLimit.truncated"] = bool(truncated and not terminated)
-        return np.array(observation), np.asarray(reward).item(), bool(terminated or truncated), info
+        return np.array(observation), float(np.asarray(reward).item()), bool(terminated or truncated), info
 
     def state(self) -> dict[str, np.ndarray]:
         """The simulator's current state, by the names of ``simulate``'s arguments; empty where there is none."""
@@ -87,6 +87,7 @@ def make_gymnasium(spec: TaskSpec, **settings: Any) -> gymnasium.Env:
     """Gymnasium's environment of a spec; raises UserError where it cannot be made."""
     if spec.max_episode_steps is not None:
         settings["max_episode_steps"] = spec.max_episode_steps
+    search_working_folder()
     try:
         if callable(spec.env_id):
             env = spec.env_id()
@@ -95,8 +96,9 @@ def make_gymnasium(spec: TaskSpec, **settings: Any) -> gymnasium.Env:
             # Gymnasium advises -v5, whose rewards and observations differ from the -v2 that D4RL recorded; -v4's do not
             warnings.filterwarnings("ignore", message=".*is out of date.*")
             return gymnasium.make(spec.env_id, disable_env_checker=True, **settings)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise UserError(f"{spec.name}: {spec.env_id!r} cannot be made ({' '.join(str(error).split())})") from error
+    except Exception as error:  # the user's module and constructor may raise anything
+        kind = "" if isinstance(error, gymnasium.error.Error | ImportError) else f"{type(error).__name__}: "
+        raise UserError(f"{spec.name}: {spec.env_id!r} cannot be made ({kind}{error})") from error
 
 
 def complete(spec: TaskSpec, observation_space: Any, action_space: Any) -> TaskSpec:
@@ -110,6 +112,12 @@ def complete(spec: TaskSpec, observation_space: Any, action_space: Any) -> TaskS
         raise UserError(
             f"{spec.name}: actions are {action_space}; DOOF needs finite bounds, see gymnasium.wrappers.RescaleAction"
         )
+    for name, names, space in (
+        ("observation_names", spec.observation_names, observation_space),
+        ("action_names", spec.action_names, action_space),
+    ):
+        if names is not None and len(names) != space.shape[0]:
+            raise UserError(f"{spec.name}: {name} has {len(names)} names for {space.shape[0]} dimensions")
     return dataclasses.replace(
         spec,
         obs_dim=observation_space.shape[0],

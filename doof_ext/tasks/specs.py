@@ -45,6 +45,8 @@ class TaskSpec:
     action_dim: int | None = None
     action_low: tuple[float, ...] | None = None  # bounds of an action, each dimension's; -1 and 1 where None
     action_high: tuple[float, ...] | None = None
+    observation_names: tuple[str, ...] | None = None  # what each dimension is, with its unit: "joint angle [rad]"
+    action_names: tuple[str, ...] | None = None
     actor_lr: float = 1e-4  # Table 4
     critic_lr: float = 3e-4  # Table 4
     dynamics_lr: float = 1e-3  # Table 4
@@ -216,8 +218,7 @@ def termination_rule(spec: TaskSpec) -> TerminationFn | None:
     module, _, function = spec.termination.partition(":")
     if not (module and function):
         raise UserError(f"--termination {spec.termination!r} is neither module:function nor 'never'")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+    search_working_folder()
     try:
         rule = getattr(importlib.import_module(module), function)
     except Exception as error:  # the user's module may raise anything
@@ -226,6 +227,12 @@ def termination_rule(spec: TaskSpec) -> TerminationFn | None:
     if not callable(rule):
         raise UserError(f"--termination {spec.termination!r} is not a function")
     return rule
+
+
+def search_working_folder() -> None:
+    """Lets the working folder's modules be imported, which Python does not where a script or a command is elsewhere."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def never(obs: Any, act: Any, next_obs: Any) -> Any:

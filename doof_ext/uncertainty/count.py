@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional
 
+from doof_ext import kit
 from doof_ext.errors import UserError
 from doof_ext.uncertainty.base import UncertaintyEstimator
 from doof_ext.uncertainty.settings import EstimatorSettings
@@ -88,8 +89,8 @@ class HashCount(UncertaintyEstimator):
         pairs = torch.cat([observations, actions], dim=1)
         if not pairs.isfinite().all():
             raise UserError("uncertainty 'count' cannot be fitted: the data hold values that are not finite")
-        std = pairs.std(0, correction=0)
-        self._state = {"mean": pairs.mean(0), "std": torch.where(std < 1e-6, 1.0, std)}
+        mean, std, _ = kit.standardisation(pairs.cpu().numpy())
+        self._state = {"mean": torch.as_tensor(mean[0]).to(pairs), "std": torch.as_tensor(std[0]).to(pairs)}
         scaled = self._scaled(observations, actions)
         self._learn_codes(scaled)
         keys = torch.cat([self._keys(rows) for rows in scaled.split(_BLOCK)], dim=1)

@@ -148,6 +148,20 @@ def test_d_on_can_join_the_real_part_of_stage_5(parts, context, offline, trainer
     assert batch["real_rows"] == 12
 
 
+def test_without_online_data_stage_5_has_doofs_counts_and_rows_of_d_alone(parts, context, offline, trainers):
+    _, dynamics, pretrained = parts
+    d = _marked(offline, 1.25)
+    for online in (_marked(offline, 7.5), d):
+        finetune_policy(context(finetune_online_ratio=0.025), pretrained, dynamics, d, online)
+    doof, control = trainers
+    assert len(doof["batches"]) == len(control["batches"]) == 8
+    for ours, theirs in zip(control["batches"], doof["batches"], strict=True):
+        assert (ours["real_rows"], len(ours["rewards"])) == (theirs["real_rows"], len(theirs["rewards"])) == (12, 256)
+        assert (ours["rewards"][:12] == 1.25).all() and _rows_with(theirs, 1.25) == _rows_with(theirs, 7.5) == 6
+    for (ours, length), (theirs, same_length) in zip(control["starts"], doof["starts"], strict=True):
+        assert (len(ours), length) == (len(theirs), same_length) and (ours[:, 0] == 1.25).all()
+
+
 def test_training_moves_every_network_and_keeps_optimisers_apart(parts, context, offline):
     _, dynamics, policy = parts
     before = {name: value.clone() for name, value in policy.state_dict().items()}
@@ -203,9 +217,19 @@ def test_dynamics_finetuning_leaves_p_hat(parts, context, offline):
     torch.testing.assert_close(dict(dynamics.model.state_dict()), weights, rtol=0, atol=0)
 
 
+def test_a_number_of_epochs_of_stage_4_is_exact(parts, context, offline):
+    """Nothing improves with such a learning rate: the stopping rule ends after one epoch, a given number does not."""
+    _, dynamics, _ = parts
+    destroys = dict(dynamics_lr=0.5, max_epochs_since_update=1, dynamics_epochs=4)
+    by_the_rule = finetune_dynamics(context(**destroys, finetune_dynamics_epochs=None), dynamics, offline, offline)
+    exactly = finetune_dynamics(context(**destroys, finetune_dynamics_epochs=6), dynamics, offline, offline)
+    assert (by_the_rule.gradient_steps, exactly.gradient_steps) == (3, 18)  # an epoch is 3 steps
+
+
 def test_the_curve_has_the_plotters_columns_across_stages(parts, context, offline, logger):
     _, dynamics, policy = parts
     finetune_policy(context().at(round=2, first_timestep=100), policy, dynamics, offline, offline)
     assert [row["timestep"] for row in logger.rows] == [104, 108]
     assert all("eval/normalized_episode_reward" in row and "loss/actor" in row for row in logger.rows)
     assert {row["round"] for row in logger.rows} == {2}
+    assert all(row["eval/episode_length"] > 1 and row["eval/episode_length_std"] == 0 for row in logger.rows)

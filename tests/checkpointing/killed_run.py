@@ -5,7 +5,7 @@ python killed_run.py KILL_AT COUNTER [run_doof.py's arguments]
 Events are the steps of every stage, and each file operation by which something is saved. They are numbered over the
 whole run: with each checkpoint the number goes to the file COUNTER, where a resumed run goes on counting, so that an
 event has the same number however often the run was killed before. KILL_AT 0 kills nowhere. The stage that was killed
-is added to COUNTER.places.
+is added to COUNTER.places; where each stage of a run began, to COUNTER.starts.
 """
 
 import os
@@ -70,6 +70,8 @@ stage, save = training_state.TrainingState.stage, store.CheckpointStore.save
 def noted_stage(self, name, round, *args):
     global place
     place = f"{name} {round}"
+    with open(f"{counter}.starts", "a") as file:
+        file.write(f"{name} {count}\n")
     return stage(self, name, round, *args)
 
 

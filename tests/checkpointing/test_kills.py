@@ -28,6 +28,8 @@ SETTINGS = (
     "1",
     "--rounds",
     "2",
+    "--final-episodes",
+    "3",
     "--online-steps",
     "120",
     "--checkpoint-every",
@@ -52,19 +54,25 @@ def _run(kill_at, counter, *argv):
     return done.returncode
 
 
+def _whole(folder, *argv):
+    """The directory of a run that nothing interrupted, and {stage: the event in the middle of its last round}."""
+    assert _run(0, folder / "counter", *SETTINGS, *argv, "--logdir", folder) == 0
+    (run_dir,) = folder.glob("*/*/seed_3*")
+    names, starts = zip(*(line.split() for line in (folder / "counter.starts").read_text().splitlines()), strict=True)
+    ends = [*map(int, starts[1:]), int((folder / "counter.total").read_text())]
+    return run_dir, {name: (int(start) + end) // 2 for name, start, end in zip(names, starts, ends, strict=True)}
+
+
 @pytest.fixture(scope="module")
 def whole(_own_data_folder, tmp_path_factory):
-    """The run directory of a run that nothing interrupted, and how many events it had."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert _run(0, folder / "counter", *SETTINGS, "--logdir", folder) == 0
-    (run_dir,) = folder.glob("*/*/seed_3*")
-    return run_dir, int((folder / "counter.total").read_text())
+    """See _whole."""
+    return _whole(tmp_path_factory.mktemp("whole"))
 
 
-def _killed_and_resumed(folder, kills):
+def _killed_and_resumed(folder, kills, *argv):
     """The directory of a run that was killed at each of the events ``kills``, in rising order; the stages it was in."""
     counter = folder / "counter"
-    assert _run(kills[0], counter, *SETTINGS, "--logdir", folder) == -signal.SIGKILL
+    assert _run(kills[0], counter, *SETTINGS, *argv, "--logdir", folder) == -signal.SIGKILL
     (run_dir,) = folder.glob("*/*/seed_3*")
     for kill in [*kills[1:], 0]:
         code = _run(kill, counter, "--resume", run_dir)
@@ -79,14 +87,13 @@ def _assert_same_run(one, other):
         for stage in summary["stages"]:
             del stage["seconds"]
     assert summaries[0] == summaries[1]
-    for path in ("model/policy.pth", "model/dynamics.pth", "checkpoint/exploration_policy.pth"):
+    paths = ["model/policy.pth", "model/dynamics.pth", "checkpoint/exploration_policy.pth"]
+    for path in paths if summaries[0]["control"] is None else paths[:2]:
         states = [torch.load(run / path, weights_only=True) for run in (one, other)]
         for name, tensor in states[0].items():
             assert torch.equal(tensor, states[1][name]), (path, name)
-    with h5py.File(one / "result/online_buffer.hdf5") as a, h5py.File(other / "result/online_buffer.hdf5") as b:
-        for name in ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "infos/qpos"):
-            np.testing.assert_array_equal(a[name][()], b[name][()], err_msg=name)
-        assert len(a["rewards"]) == 240  # two rounds
+    if summaries[0]["control"] is None:
+        _assert_same_steps(one / "result/online_buffer.hdf5", other / "result/online_buffer.hdf5")
     for name in ("policy_training_progress.csv", "dynamics_training_progress.csv"):
         rows = [list(csv.DictReader((run / "record" / name).read_text().splitlines())) for run in (one, other)]
         assert rows[0] == rows[1]
@@ -97,20 +104,41 @@ def _assert_same_run(one, other):
     assert scalars[0] == scalars[1]
 
 
+def _assert_same_steps(one, other):
+    with h5py.File(one) as a, h5py.File(other) as b:
+        for name in ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "infos/qpos"):
+            np.testing.assert_array_equal(a[name][()], b[name][()], err_msg=name)
+        assert len(a["rewards"]) == 240  # two rounds
+
+
 def _random_events(total, count, seed):
     return sorted(random.Random(seed).sample(range(1, total), count))
 
 
 def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
-    run_dir, total = whole
-    resumed, _ = _killed_and_resumed(tmp_path, _random_events(total, 3, seed=1))
+    run_dir, middles = whole
+    last = middles["final_evaluation"]
+    resumed, places = _killed_and_resumed(tmp_path, [*_random_events(last, 2, seed=1), last])
+    assert places[-1] == "final_evaluation 2"
     _assert_same_run(resumed, run_dir)
+
+
+def test_a_control_that_is_killed_in_stages_4_and_5_ends_as_if_it_had_not_been(whole, tmp_path_factory):
+    folders = [tmp_path_factory.mktemp("control") for _ in range(2)]
+    argv = ("--pretrained", whole[0], "--control", "no-online-data", "--rounds", "1", "--final-episodes", "0")
+    run_dir, middles = _whole(folders[0], *argv)
+    stages = ["finetune_dynamics", "finetune_policy"]
+    resumed, places = _killed_and_resumed(folders[1], [middles[stage] for stage in stages], *argv)
+    assert places == [f"{stage} 1" for stage in stages]
+    _assert_same_run(resumed, run_dir)
+    assert {stage["env_steps"] for stage in json.loads((run_dir / "result/summary.json").read_text())["stages"]} == {0}
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_25_random_points_ends_as_if_it_had_not(whole, tmp_path):
-    run_dir, total = whole
-    resumed, places = _killed_and_resumed(tmp_path, _random_events(total, 25, seed=2))
+    run_dir, middles = whole
+    last = middles["final_evaluation"]
+    resumed, places = _killed_and_resumed(tmp_path, [*_random_events(last, 24, seed=2), last])
     _assert_same_run(resumed, run_dir)
     print(*places, sep="\n")
     assert len(places) == 25
@@ -120,4 +148,5 @@ def test_a_run_killed_at_25_random_points_ends_as_if_it_had_not(whole, tmp_path)
         "collect",
         "finetune_dynamics",
         "finetune_policy",
+        "final_evaluation",
     }

@@ -33,15 +33,15 @@ def _interrupt_at(monkeypatch, number):
     return lambda: count
 
 
-@pytest.fixture(params=[("mopo", "aleatoric"), ("mobile", "count")], ids="-".join)
+@pytest.fixture(params=[("mopo", "aleatoric", None), ("mobile", "count", None), ("mopo", "count", "no-online-data")])
 def kind(request):
-    return dict(zip(("algo", "uncertainty"), request.param, strict=True))
+    return dict(zip(("algo", "uncertainty", "control"), request.param, strict=True))
 
 
-def test_runs_of_one_seed_are_the_same_also_when_interrupted(settings, kind, monkeypatch):
+def test_runs_of_one_seed_are_the_same_also_when_interrupted(settings, kind, device, monkeypatch):
     quick = classmethod(lambda cls, config: cls(config.hash_bits, members=2, steps=5, seed=config.seed))
     monkeypatch.setattr(HashCount, "from_config", quick)
-    config = settings(**kind, rounds=2, hash_bits=8, num_samples=2)
+    config = settings(**kind, rounds=2, hash_bits=8, num_samples=2, device=device)
     _, whole = pipeline.run(config)
     with monkeypatch.context() as patch:
         steps = _interrupt_at(patch, 0)

@@ -21,9 +21,9 @@ def test_smoke_has_five_stages_and_three_scores_of_real_episodes(smoke):
     assert list(summary["scores"]) == ["pretrained", "exploration", "finetuned"]
     for score in summary["scores"].values():
         assert len(score["returns"]) == score["episodes"] == 2
-        assert score["mean"] == pytest.approx(sum(score["returns"]) / 2)
+        assert score["mean"] == pytest.approx(sum(score["returns"]) / 2) and score["length"] > 1
     scores = summary["scores"]
-    assert summary["gain"] == pytest.approx(scores["finetuned"]["mean"] - scores["pretrained"]["mean"])
+    assert summary["gain"] == pytest.approx(scores["finetuned"]["last_10"] - scores["pretrained"]["last_10"])
 
 
 def test_summary_has_the_contracts_keys(smoke):
@@ -44,12 +44,15 @@ def test_summary_has_the_contracts_keys(smoke):
         "online_steps",
         "scores",
         "gain",
+        "gain_over",
         "distance",
         "stages",
         "versions",
         "command",
     }
     assert wanted <= set(summary)
+    of_a_score = {"last_10", "best", "mean", "std", "episodes", "returns", "length", "final"}
+    assert all(set(score) == of_a_score for score in summary["scores"].values())
     assert (summary["penalty_coef"], summary["exploration_coef"], summary["physics"]) == (5.0, 5.0, "d4rl")
     assert summary["kit"]["name"] == kit.NAME
     assert summary["dataset"]["source"] == "recipe" and summary["dataset"]["transitions"] == 4000
@@ -85,6 +88,7 @@ def test_the_plotter_finds_its_columns(smoke):
     steps = [int(row["timestep"]) for row in rows]
     assert steps == [50, 100, 150, 200, 250]  # stages 1, 2 and 5 on one axis
     assert all(float(row["eval/normalized_episode_reward"]) < 200 for row in rows)
+    assert {"eval/episode_length", "eval/episode_length_std"} <= set(rows[0])  # as the kit names them
     assert [row["stage"] for row in rows] == ["1", "1", "2", "5", "5"]
     with open(run_dir / "record" / "dynamics_training_progress.csv") as file:
         assert [row["timestep"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
@@ -112,6 +116,7 @@ def test_what_is_printed(smoke):
         "exploration",
         "finetuned",
         "gain",
+        "score: mean of the last ten evaluations",
         "dynamics distance on the fake buffer",
         "summary.json",
     ):
@@ -173,7 +178,7 @@ def _blocked(tmp_path):
         (["--task", "hopper-medum-v2"], "did you mean hopper-medium-v2"),
         (["--uncertainty", "magic"], "choose aleatoric"),
         (["--online-steps", "-5"], "--online-steps is -5"),
-        (["--source", "hdf5:none.hdf5"], "no dataset file at none.hdf5"),
+        (["--source", "hdf5:none.hdf5"], "/none.hdf5; give the path of a D4RL HDF5 file"),
         pytest.param(["--task", "pen-human-v1"], "human data cannot be made here", marks=needs_adroit),
         (["--env-id", "Pendulum-v1"], "when does an episode end"),
         (["--env-id", "Pendulum-v1", "--termination", "never"], "a task of your own"),

@@ -1,15 +1,21 @@
 """Which settings a run may be resumed with."""
 
 import dataclasses
+import os
 import random
+from pathlib import Path
 
 import pytest
-from conftest import damaged, resumed
+from conftest import damaged, resumed, wrap_stage
 
 from doof_ext import pipeline
 from doof_ext.config import Config, config_from, parse_args
 from doof_ext.config.recorded import differences
-from doof_ext.errors import UserError
+from doof_ext.data.dataset import first_steps, write_dataset
+from doof_ext.data.download import folder
+from doof_ext.data.recipe import load_recipe
+from doof_ext.errors import EnvironmentFailedError, UserError
+from doof_ext.tasks import get_spec
 
 
 def test_other_settings_are_refused_with_a_list(interrupted):
@@ -76,3 +82,72 @@ def test_every_recorded_setting_comes_back_as_it_was(settings, interrupted):
     recorded = dataclasses.asdict(config_from({"resume": str(interrupted)}))
     assert recorded == dataclasses.asdict(settings()) | {"resume": str(interrupted)}
     assert set(recorded) == {field.name for field in dataclasses.fields(Config)}
+
+
+@pytest.fixture
+def file_run(settings, dataset, monkeypatch, tmp_path):
+    """An unfinished run on a file that was named relative to its working folder."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    write_dataset("d.hdf5", dataset)
+
+    def stopped(explore):
+        def wrapper(ctx, *inputs):
+            raise EnvironmentFailedError("the power went")
+
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        wrap_stage(patch, "explore", stopped)
+        with pytest.raises(EnvironmentFailedError) as caught:
+            pipeline.run(settings(source="hdf5:d.hdf5", dataset_steps=None))
+    return caught.value.run_directory
+
+
+def test_a_relative_source_is_found_again_from_another_folder(file_run, monkeypatch, tmp_path, settings):
+    monkeypatch.chdir(tmp_path / "other")
+    given = {"source": f"hdf5:{tmp_path}/one/d.hdf5", "dataset_steps": None}
+    other = settings(**given, pretrained=os.path.relpath(file_run), control="extra-training")
+    assert os.path.isabs(other.pretrained)
+    pipeline.run(other)
+    pipeline.run(parse_args("", ["--resume", os.path.relpath(file_run)]))
+
+
+def test_data_that_were_moved_are_the_same_and_others_are_not(file_run, tmp_path, dataset, settings):
+    (tmp_path / "one" / "d.hdf5").rename(tmp_path / "other" / "moved.hdf5")
+    with pytest.raises(UserError, match=r"no dataset file at .*/one/d.hdf5"):
+        pipeline.run(parse_args("", ["--resume", file_run]))
+    write_dataset(tmp_path / "another.hdf5", first_steps(dataset, 500))
+    another = f"hdf5:{tmp_path}/another.hdf5"
+    with pytest.raises(UserError, match="other dataset"):
+        pipeline.run(parse_args("", ["--resume", file_run, "--source", another]))
+    with pytest.raises(UserError, match="its stage 1 is not this run's: the dataset is another"):
+        pipeline.run(settings(source=another, dataset_steps=None, pretrained=file_run))
+    moved = f"hdf5:{tmp_path}/other/moved.hdf5"
+    pipeline.run(settings(source=moved, dataset_steps=None, pretrained=file_run))
+    pipeline.run(parse_args("", ["--resume", file_run, "--source", moved]))
+
+
+def test_the_newest_run_is_looked_for_among_those_of_the_same_source_first(file_run, interrupted, settings):
+    given = dataclasses.asdict(settings(dataset_steps=None)) | {"resume": ""}
+    os.utime(Path(file_run, "record", "hyper_param.json"), (1, 1))
+    path = interrupted / "record" / "hyper_param.json"
+    path.write_text(path.read_text().replace('"dataset_steps": 400', '"dataset_steps": null'))
+    assert config_from(given | {"source": "hdf5:d.hdf5"}).resume == file_run
+    assert config_from(given | {"source": "recipe"}).resume == str(interrupted)
+
+
+def test_a_home_folder_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = ["--source=hdf5:~/d.hdf5", "--logdir=~/log", "--pretrained=~/run"]
+    config = parse_args("", given)
+    expected = (f"hdf5:{tmp_path}/d.hdf5", f"{tmp_path}/log", f"{tmp_path}/run")
+    assert (config.source, config.logdir, config.pretrained) == expected
+    with pytest.raises(UserError, match=f"{tmp_path}/run is no run directory"):
+        parse_args("", ["--resume=~/run"])
+    monkeypatch.setenv("DOOF_DATA_DIR", "~/cache")
+    load_recipe(get_spec("hopper-random-v2"), steps=20, processes=1)
+    assert list((tmp_path / "cache").glob("recipe-*.hdf5"))
+    monkeypatch.setenv("D4RL_DATASET_DIR", "~/d4rl")
+    assert folder() == f"{tmp_path}/d4rl"

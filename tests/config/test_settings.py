@@ -32,6 +32,9 @@ def test_the_paper_preset_is_the_papers():
         finetune_online_ratio=0.0,
         start_ratio=0.5,
         finetune_dynamics_online_ratio=0.5,
+        finetune_dynamics_epochs=None,
+        final_episodes=100,
+        control=None,
         uncertainty_buffer_size=10_000,
         n_ensemble=7,
         n_elites=5,
@@ -53,7 +56,7 @@ def test_the_paper_preset_is_the_papers():
 def test_lite_is_the_contracts():
     config = _parse("--preset", "lite")
     budgets = (config.dynamics_epochs, config.epoch, config.explore_epochs, config.online_steps, config.finetune_epochs)
-    assert budgets == (20, 100, 10, 10_000, 60)
+    assert budgets == (20, 100, 10, 10_000, 60) and config.final_episodes == 100
 
 
 def test_presets_change_budgets_only():
@@ -65,6 +68,8 @@ def test_presets_change_budgets_only():
         "online_steps",
         "finetune_epochs",
         "finetune_dynamics_steps",
+        "finetune_dynamics_epochs",
+        "final_episodes",
         "rollout_batch_size",
         "rollout_freq",
         "step_per_epoch",
@@ -97,6 +102,33 @@ def test_flags_win_over_preset_and_task():
     assert config.hidden_dims == (32, 16) and config.auto_alpha is False and config.eval_episodes == 3
 
 
+@pytest.mark.parametrize(
+    ("argv", "ratio", "coef"),
+    [
+        ([], 1.0, 5.0),
+        (["--exploration-ratio", "0.25"], 0.25, 1.25),
+        (["--exploration-coef", "1.5"], 0.3, 1.5),
+        (["--exploration-coef", "0"], 0.0, 0.0),
+        (["--exploration-coef", "1.5", "--penalty-coef", "0"], None, 1.5),
+        (["--exploration-coef", "0", "--penalty-coef", "0"], 0.0, 0.0),
+        (["--exploration-ratio", "0", "--penalty-coef", "0"], 0.0, 0.0),
+        (["--exploration-ratio", "0.3", "--exploration-coef", "1.5"], 0.3, 1.5),
+        (["--penalty-coef", "0", "--control", "extra-training"], 1.0, 0.0),
+    ],
+)
+def test_lambda_on_is_a_ratio_or_given_by_itself(argv, ratio, coef):
+    config = _parse("--task", "hopper-medium-v2", *argv)
+    assert config.exploration_coef == pytest.approx(coef)
+    assert config.exploration_ratio == (None if ratio is None else pytest.approx(ratio))
+    assert resolve(config, {field.name for field in dataclasses.fields(Config)}) == config
+
+
+def test_a_presets_dataset_steps_are_of_recipes_only():
+    assert _parse("--preset", "smoke").dataset_steps == 4000
+    assert _parse("--preset", "smoke", "--source", "hdf5:d.hdf5").dataset_steps is None
+    assert _parse("--source", "auto", "--dataset-steps", "50").dataset_steps == 50
+
+
 def test_each_task_brings_its_own_settings():
     for task, length, coef in (("walker2d-medium-replay-v2", 1, 2.5), ("halfcheetah-random-v2", 1, 0.25)):
         config = _parse("--task", task)
@@ -115,6 +147,9 @@ def test_each_task_brings_its_own_settings():
         (["--seed", "99999999999999999999"], r"below 2\*\*32"),
         (["--logdir", ""], "--logdir is empty"),
         (["--rounds", "-3"], "--rounds"),
+        (["--control", "nothing"], "choose from '?no-online-data'?, '?extra-training"),
+        (["--final-episodes", "-1"], "--final-episodes is -1; it must be at least 0"),
+        (["--finetune-dynamics-epochs", "0"], "--finetune-dynamics-epochs is 0; it must be at least 1"),
         (["--exploration-ratio", "-0.5"], "--exploration-ratio is -0.5; it must be at least 0"),
         (["--exploration-ratio", "nan"], "finite"),
         (["--actor-lr", "0"], "--actor-lr is 0.0; it must be above 0"),
@@ -125,6 +160,15 @@ def test_each_task_brings_its_own_settings():
         (["--epoch", "many"], "invalid int"),
         (["--auto-alpha", "perhaps"], "neither true nor false"),
         (["--n-elites", "9"], "--n-ensemble"),
+        (["--penalty-coef", "0"], "give --exploration-coef, or --exploration-ratio 0"),
+        (["--exploration-coef", "2", "--exploration-ratio", "1"], "give one of the first two"),
+        (["--exploration-coef", "-1"], "--exploration-coef is -1.0; it must be at least 0"),
+        (["--exploration-coef", "inf"], "--exploration-coef is inf; it must be a finite number"),
+        (
+            ["--source", "hdf5:d.hdf5", "--dataset-steps", "50"],
+            "--dataset-steps shortens recipes only, not --source hdf5",
+        ),
+        (["--source", "minari:a/b-v0", "--dataset-steps", "50"], "--dataset-steps shortens recipes only"),
         (["--no-such-flag"], "unrecognized"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -192,3 +193,30 @@ def test_arrays_without_a_required_column_are_refused(dataset):
     columns = {name: getattr(dataset, name) for name in ("observations", "actions", "terminals")}
     with pytest.raises(UserError, match=r"package: no rewards; a D4RL file has observations"):
         dataset_from_columns("package", columns)
+
+
+def test_a_file_that_another_process_writes_is_refused_with_the_reason(tmp_path, dataset):
+    path = tmp_path / "d.hdf5"
+    write_dataset(path, dataset)
+    code = "import sys; from doof_ext.data.dataset import read_dataset; read_dataset(sys.argv[1])"
+    with h5py.File(path, "a"):
+        command = [sys.executable, "-c", code, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    message = done.stderr.splitlines()[-1]
+    assert f"{path} cannot be locked for reading: another process may be writing it" in message
+    assert len(read_dataset(path)) == 600
+
+
+def test_a_file_that_may_not_be_read_is_refused_with_the_reason(tmp_path, dataset, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_dataset("d.hdf5", dataset)
+    with unreadable("d.hdf5"), pytest.raises(UserError, match=r"^d.hdf5 cannot be read \(Permission denied\)$"):
+        read_dataset("d.hdf5")
+
+
+def test_a_folder_is_no_dataset(tmp_path):
+    with pytest.raises(UserError, match="no dataset file"):
+        read_dataset(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="no dataset file"):
+        read_dataset(tmp_path / "file" / "d.hdf5")

@@ -69,6 +69,22 @@ def test_absent_timeouts_are_told_from_rows_that_do_not_follow(recording):
     assert_same(dataset_from_columns("file", columns), dataset)
 
 
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_a_rounding_ends_no_episode_and_is_told(dataset, offset):
+    columns = {name: getattr(dataset, name) for name in COLUMNS if name != "timeouts"}
+    noise = 1e-7 * np.random.default_rng(0).choice([-1, 1], dataset.observations.shape)
+    for name, column in (
+        ("observations", dataset.observations),
+        ("next_observations", dataset.next_observations + noise),
+    ):
+        columns[name] = (column.astype(np.float64) + offset).astype(np.float32)
+    again = dataset_from_columns("file", columns)
+    np.testing.assert_array_equal(again.timeouts, dataset.timeouts)
+    told = f"timeouts are the {dataset.timeouts.sum()} steps that do not lead to the next row's observation"
+    assert again.metadata["reconstructed"].startswith(told)
+    assert offset or "others do, within 1e-07" in again.metadata["reconstructed"]
+
+
 @settings(max_examples=50, deadline=None)
 @given(recordings())
 def test_absent_next_observations_are_the_episodes_next_rows(recording):
@@ -84,6 +100,17 @@ def test_absent_next_observations_are_the_episodes_next_rows(recording):
         np.testing.assert_array_equal(getattr(again, name), getattr(dataset, name)[inner])
     assert not again.terminals.any() and again.timeouts.sum() == sum(len(actions) > 1 for _, actions, _, _ in recording)
     assert f"{dataset.timeouts.sum()} cut and {dataset.terminals.sum()} terminal" in again.metadata["reconstructed"]
+
+
+def test_the_part_of_the_rewards_that_is_left_out_is_told(dataset):
+    columns = {name: getattr(dataset, name) for name in COLUMNS if name != "next_observations"}
+    ends = dataset.terminals | dataset.timeouts
+    paid = abs(dataset.rewards.astype(np.float64))
+    lost = dataset_from_columns("file", columns).metadata["rewards_left_out"]
+    assert lost == pytest.approx(paid[ends].sum() / paid.sum()) and 0 < lost < 1
+    sparse = columns | {"rewards": dataset.terminals.astype(np.float32)}
+    assert dataset_from_columns("file", sparse).metadata["rewards_left_out"] == 1
+    assert dataset_from_columns("file", columns | {"rewards": 0 * dataset.rewards}).metadata["rewards_left_out"] == 0
 
 
 def test_neither_next_observations_nor_timeouts_is_refused(dataset):

@@ -11,6 +11,7 @@ from doof_ext.data import episodes
 from doof_ext.data.dataset import dataset_from_columns
 from doof_ext.data.minari_source import read_minari
 from doof_ext.errors import UserError
+from doof_ext.evaluation.consistency import origin_findings
 from doof_ext.tasks import get_spec
 
 minari = pytest.importorskip("minari")
@@ -98,3 +99,21 @@ def test_a_damaged_or_odd_minari_dataset_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="Minari cannot give odd/cut-v0") as caught:
         read_minari("odd/cut-v0")
     assert "\n" not in str(caught.value)
+
+
+def test_a_set_of_another_environment_with_the_same_dimensions_is_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    rng = np.random.default_rng(0)
+    buffer = EpisodeBuffer(
+        id=0,
+        observations=list(rng.normal(size=(6, 17))),
+        actions=list(rng.uniform(-1, 1, (5, 6)).astype(np.float32)),
+        rewards=[1.0] * 5,
+        terminations=[False] * 5,
+        truncations=[False] * 4 + [True],
+    )
+    minari.create_dataset_from_buffers("doof/walker-v0", [buffer], env="Walker2d-v5", description="random numbers")
+    loaded = data.load("minari:doof/walker-v0", get_spec("halfcheetah-medium-v2"))
+    (line,) = origin_findings(get_spec("halfcheetah-medium-v2"), loaded.dataset)
+    assert line == "WARNING: the data were recorded in Walker2d-v5, the environment is HalfCheetah-v4"
+    assert origin_findings(get_spec("walker2d-medium-v2"), loaded.dataset) == []

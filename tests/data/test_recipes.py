@@ -13,7 +13,7 @@ from doof_ext.data import episodes
 from doof_ext.data.behaviour import Behaviour, UniformBehaviour
 from doof_ext.data.dataset import read_dataset, write_dataset
 from doof_ext.data.recipe import behaviours, generate, record_uniform
-from doof_ext.evaluation.consistency import transition_error
+from doof_ext.evaluation.consistency import replay
 from doof_ext.tasks import get_spec, make_env
 
 DOMAINS = ("hopper", "halfcheetah", "walker2d")
@@ -45,7 +45,7 @@ def test_twenty_thousand_steps_are_read_back_as_written(recipes, tmp_path, domai
     for name in ("qpos", "qvel"):
         np.testing.assert_array_equal(again.states[name], dataset.states[name])
     assert again.metadata == dataset.metadata and again.metadata["recipe"] == f"{domain}-{quality}-v2"
-    assert transition_error(make_env(f"{domain}-{quality}-v2"), again, sample=100) < 1e-4
+    assert replay(make_env(f"{domain}-{quality}-v2"), again, sample=100).error < 1e-4
 
 
 @pytest.mark.parametrize("domain", DOMAINS)

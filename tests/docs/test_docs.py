@@ -112,7 +112,7 @@ def test_what_is_marked_as_tested_runs(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{page.name}: {text}\n{done.stderr}"
         pages.add(page.name)
-    assert {"README.md", "data.md", "own-task.md", "report.md", "uncertainty.md"} <= pages
+    assert {"README.md", "data.md", "deploy.md", "own-task.md", "report.md", "uncertainty.md"} <= pages
     assert list(tmp_path.glob("log/*/*/*/result/summary.json")) and (tmp_path / "report" / "report.html").is_file()
 
 
@@ -137,16 +137,47 @@ def test_every_page_is_in_the_navigation():
         ("online steps", "online_steps"),
         ("epochs of stage 5", "finetune_epochs"),
         ("gradient steps of an epoch", "step_per_epoch"),
-        ("gradient steps between validations in stage 4", "finetune_dynamics_steps"),
+        ("epochs of stage 4, exactly", "finetune_dynamics_epochs"),
+        ("gradient steps of an epoch of stage 4", "finetune_dynamics_steps"),
         ("start states per rollout", "rollout_batch_size"),
         ("episodes per evaluation", "eval_episodes"),
+        ("episodes of each policy once more at the end", "final_episodes"),
     ],
 )
 def test_the_presets_in_the_docs_are_the_codes(row, setting):
     defaults = {"dataset_steps": "D4RL's", "dynamics_epochs": "no cap", "step_per_epoch": 1000, "eval_episodes": 10}
+    defaults["finetune_dynamics_epochs"] = "as its rule decides"
     values = [preset.get(setting, defaults.get(setting)) for preset in PRESETS.values()]
     cells = " | ".join(value if isinstance(value, str) else f"{value:,}".replace(",", " ") for value in values)
     assert f"| {row} | {cells} |" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+
+
+def _pins(name, python):
+    """The versions that a requirements file names for a version of Python, by normalised name."""
+    found = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        pin, _, marker = line.partition(";")
+        if "==" in pin and not pin.startswith("#"):
+            package, version = pin.split("==")
+            if not marker or (python < (3, 11)) == ("<" in marker):
+                assert found.setdefault(re.sub(r"[-_.]+", "-", package).lower(), version.strip()) == version.strip()
+    return found
+
+
+def test_the_users_constraints_are_what_the_tests_run_with():
+    """Names a version of each package that doof_ext and its users' extras ask for; from 3.11 on the lock's."""
+    tested, metadata = _pins("requirements.lock", (3, 11)), (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project = metadata.partition("[project.optional-dependencies]")
+    users = re.compile(r"(minari|adroit|report|render|deploy|tune) = ")
+    extras = [line for line in project[2].splitlines() if users.match(line)]
+    dependencies = project[0].partition("dependencies = [")[2].partition("]\n")[0]
+    asked = re.findall(r'"([\w-]+)(?:\[[\w,]+\])?[<>=]', dependencies + "".join(extras))
+    assert len(asked) > 15
+    for python in ((3, 10), (3, 11)):
+        pinned = _pins("constraints.txt", python)
+        assert set(asked) <= set(pinned)
+        if python == (3, 11):
+            assert {n: v for n, v in pinned.items() if n in tested} == {n: tested[n] for n in pinned if n in tested}
 
 
 @pytest.mark.skipif(

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -45,10 +47,17 @@ def test_the_checkpoint_benchmark_runs_at_small_sizes():
     assert done.returncode == 0 and "% of the time" in done.stdout, done.stderr
 
 
-def test_the_docs_speed_is_the_reports():
+@pytest.mark.parametrize("name", ["engine_1_thread", "engine_2_threads"])
+def test_the_docs_speed_is_the_reports(name):
     page = (ROOT / "docs" / "speed.md").read_text()
-    report = json.loads((ROOT / "benchmarks" / "engine.json").read_text())
+    report = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
     assert report["machine"] in page and report["kit"] == "offlinerlkit"
     for row in report["rows"]:
-        kits, ours = (f"{1e3 * s:.0f}" if s >= 0.1 else f"{1e3 * s:.3g}" for s in (row["kit"], row["ours"]))
-        assert f"| {kits} | {ours} | {row['ratio']:.1f} |" in page
+        times = (row["kit"], row["ours"], row["bound"])
+        kits, ours, products = ("" if s is None else f"{1e3 * s:.0f}" if s >= 0.1 else f"{1e3 * s:.3g}" for s in times)
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.1f}"
+        bound = "" if row["bound"] is None else f"{row['ours'] / row['bound']:.2f}"
+        assert f"| {kits} | {ours} | {ratio} | {products} | {bound} |" in page
+    parts = report["epoch_seconds"].values()
+    shares = " | ".join(f"{100 * part / sum(parts):.1f} %" for part in parts)
+    assert f"| {report['threads']} | {shares} |" in page

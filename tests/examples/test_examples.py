@@ -53,10 +53,49 @@ def test_make_dataset_writes_a_recipe_and_describes_it(tmp_path):
     )
 
 
+ROBOT = """
+import gymnasium
+import numpy as np
+
+
+class Robot(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.normal(size=2), {}
+
+    def step(self, action):
+        return self.np_random.normal(size=2), 1.0, False, False, {}
+
+
+gymnasium.register("MyRobot-v0", Robot)
+"""
+
+
+def test_a_module_in_the_working_folder_is_an_environment_by_every_command(tmp_path):
+    (tmp_path / "my_package.py").write_text(ROBOT)
+    own = ["--env-id", "my_package:MyRobot-v0"]
+    made = _run(
+        "make_dataset.py", *own, "--source", "random", "--steps", 30, "--max-episode-steps", 10, "--out", "d.hdf5",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert made.returncode == 0 and "d.hdf5: 30 steps" in made.stdout, made.stderr
+    told = _run("make_dataset.py", *own, "--max-episode-steps", 10, "--info", "d.hdf5", cwd=tmp_path).stdout
+    assert "30 in 3 episodes" in told and "mean 10.0, std 0.0" in told
+    endless = _run("make_dataset.py", *own, "--source", "random", "--out", "e.hdf5", cwd=tmp_path)
+    assert endless.returncode == 2 and "(--max-episode-steps), else one may never end" in endless.stderr
+    rest = ["--max-episode-steps", 10, "--termination", "never", "--source", "hdf5:none.hdf5"]
+    done = _run("run_doof.py", *own, *rest, cwd=tmp_path)
+    assert done.returncode == 2 and "no dataset file at" in done.stderr  # the environment was made and checked
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         ([], "give --task"),
+        (["--task", "hopper-random-v2", "--max-episode-steps", "9", "--out", "d.hdf5"], "goes with --env-id"),
         (["--task", "pen-human-v1", "--out", "d.hdf5"], "human data cannot be made here"),
         (["--task", "hopper-random-v2", "--steps", "1", "--out", "d.hdf5"], "--steps is 1"),
         (["--info", "none.hdf5"], "no dataset file"),
@@ -131,5 +170,5 @@ def test_your_own_environment_runs_from_the_command_line(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "disagrees" not in done.stdout and "none of its states could be simulated" in done.stdout
+    assert "the termination rule" not in done.stdout and "none of its states could be simulated" in done.stdout
     assert _summary(tmp_path / "log")["task"] == "InvertedPendulum-v5"

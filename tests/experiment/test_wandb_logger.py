@@ -1,12 +1,19 @@
 """What W&B has of a run, read back from a real offline run's file in wandb's own records."""
 
+import contextlib
 import csv
+import http.server
 import json
+import os
+import socket
 import struct
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
-from conftest import wrap_stage
+from conftest import ROOT, wrap_stage
 from wandb.proto.wandb_internal_pb2 import Record
 
 from doof_ext import pipeline
@@ -156,3 +163,71 @@ def test_a_row_without_a_stage_stays_as_it_is():
         "dynamics/loss/dynamics_train_loss": 1.0,
         "dynamics/step": 3,
     }
+
+
+@contextlib.contextmanager
+def _nobody():
+    """A port that refuses connections."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+    yield port
+
+
+@contextlib.contextmanager
+def _silence():
+    """A port where a connection is never answered."""
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        yield bound.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _another_server():
+    """A web server that is not W&B's."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404)
+
+        do_POST = do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+_START_AND_LOG = """
+import sys, time
+from doof_ext.config import Config, resolve
+from doof_ext.experiment import wandb_logger
+import wandb
+started = time.monotonic()
+run = wandb_logger.start(resolve(Config()), sys.argv[1], sys.argv[1] + "/ledger")
+print(f"started in {time.monotonic() - started}")
+run.resume_from(0)
+run.log({"a": 1.5})
+run.finish()
+"""
+
+
+@pytest.mark.parametrize("server", [_nobody, _silence, _another_server])
+def test_with_a_key_but_no_way_to_the_server_it_goes_on_offline(tmp_path, server):
+    with server() as port:
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "WANDB_API_KEY": "0123456789" * 4,
+            "WANDB_BASE_URL": f"http://127.0.0.1:{port}",
+        }
+        argv = [sys.executable, "-c", _START_AND_LOG, str(tmp_path)]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said, took = done.stdout.splitlines()
+    assert said.startswith("W&B cannot be reached (") and "logged offline" in said and len(said) < 250
+    assert float(took.removeprefix("started in ")) < 15  # a guard against waiting for a network, not a benchmark
+    rows, _ = _read(tmp_path)
+    assert [row["a"] for row in rows.values()] == [1.5]
+    run_id = json.loads((tmp_path / "ledger").read_text().splitlines()[0])["id"]
+    assert list(tmp_path.glob(f"wandb/offline-run-*-{run_id}"))

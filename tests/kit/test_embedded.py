@@ -1,6 +1,7 @@
 """The faults of the kit that the embedded equivalent must not have, and its plain semantics."""
 
 import csv
+import io
 import json
 import os
 
@@ -125,3 +126,13 @@ def test_the_logger_grows_its_csv_and_keeps_the_callers_dict(tmp_path):
     with open(os.path.join(tmp_path, "record", "progress.csv")) as file:
         rows = list(csv.DictReader(file))
     assert rows == [{"timestep": "10", "a": "1", "b": ""}, {"timestep": "20", "a": "", "b": "2.0"}]
+
+
+def test_a_console_without_utf_8_gets_a_replacement_and_the_file_the_text(tmp_path, monkeypatch):
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", console)
+    logger = embedded.Logger(str(tmp_path), {"console": "stdout"})
+    logger.log("score 3.4 ± 0.1")
+    logger.close()
+    assert console.buffer.getvalue() == b"score 3.4 ? 0.1\n"
+    assert (tmp_path / "record" / "console.txt").read_text(encoding="utf-8") == "score 3.4 ± 0.1\n"

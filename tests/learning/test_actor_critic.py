@@ -18,38 +18,39 @@ class FastPolicy(FastSAC, kit.SACPolicy):
         return squashed
 
 
-def _networks():
+def _networks(device="cpu"):
     torch.manual_seed(1)
     backbone = kit.MLP(5, [32, 24])
-    actor = kit.ActorProb(backbone, kit.TanhDiagGaussian(24, 2, unbounded=True, conditioned_sigma=True), "cpu")
-    return actor, *(kit.Critic(kit.MLP(7, [32, 24]), "cpu") for _ in range(2))
+    actor = kit.ActorProb(backbone, kit.TanhDiagGaussian(24, 2, unbounded=True, conditioned_sigma=True), device)
+    return actor, *(kit.Critic(kit.MLP(7, [32, 24]), device) for _ in range(2))
 
 
 def _policy(policy_class, nets, auto_alpha=True):
     nets = copy.deepcopy(nets)
     optims = [torch.optim.Adam(net.parameters(), lr=lr) for net, lr in zip(nets, (1e-3, 3e-3, 3e-3), strict=True)]
-    log_alpha = torch.full((1,), -0.5, requires_grad=True)
+    log_alpha = torch.full((1,), -0.5, requires_grad=True, device=next(nets[0].parameters()).device)
     alpha = (-2.0, log_alpha, torch.optim.Adam([log_alpha], lr=1e-2)) if auto_alpha else 0.2
     return policy_class(*nets, *optims, gamma=0.97, tau=0.01, alpha=alpha)
 
 
-def _batch(seed):
+def _batch(seed, device="cpu"):
     torch.manual_seed(seed)
-    return {
+    batch = {
         "observations": torch.randn(64, 5),
         "actions": torch.rand(64, 2) * 2 - 1,
         "next_observations": torch.randn(64, 5),
         "rewards": torch.randn(64, 1),
         "terminals": (torch.rand(64, 1) < 0.2).float(),
     }
+    return {name: column.to(device) for name, column in batch.items()}
 
 
 @pytest.mark.parametrize("auto_alpha", [True, False])
-def test_losses_and_weights_agree_with_the_kit_over_steps(auto_alpha):
-    nets = _networks()
+def test_losses_and_weights_agree_with_the_kit_over_steps(auto_alpha, device):
+    nets = _networks(device)
     plain, fast = _policy(kit.SACPolicy, nets, auto_alpha), _policy(FastPolicy, nets, auto_alpha)
     for step in range(10):
-        batch = _batch(step)
+        batch = _batch(step, device)
         torch.manual_seed(step)
         expected = plain.learn(batch)
         torch.manual_seed(step)

@@ -7,20 +7,21 @@ import torch
 from doof_ext import kit
 from doof_ext.errors import DivergenceError
 from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.dynamics_trainer import DynamicsTrainer
 
 MODES = ["aleatoric", "pairwise-diff", "ensemble-std"]
 
 
-def _model(seed=0):
+def _model(seed=0, device="cpu"):
     torch.manual_seed(seed)
     decays = [1e-3, 2e-3, 3e-3]
-    model = kit.EnsembleDynamicsModel(11, 3, [16, 16], num_ensemble=4, num_elites=3, weight_decays=decays, device="cpu")
+    model = kit.EnsembleDynamicsModel(11, 3, [16, 16], 4, 3, weight_decays=decays, device=device)
     model.set_elites([3, 0, 2])
     return model
 
 
-def _make(dynamics_class, mode="aleatoric", penalty_coef=0.7, seed=0):
-    model = _model(seed)
+def _make(dynamics_class, mode="aleatoric", penalty_coef=0.7, seed=0, device="cpu"):
+    model = _model(seed, device)
     scaler = kit.StandardScaler(np.full((1, 14), 0.3, np.float32), np.full((1, 14), 1.7, np.float32))
     rule = kit.get_termination_fn("hopper-medium-v2")
     optim = torch.optim.Adam(model.parameters(), lr=1e-3, fused=dynamics_class is DOOFDynamics)
@@ -98,13 +99,13 @@ def test_sampled_members_are_elites_and_noise_is_standard():
     assert float(sample.var()) == pytest.approx(float(expected), rel=0.05)
 
 
-def test_a_training_step_follows_the_kit():
+def test_a_training_step_follows_the_kit(device):
     """The same loss and the same weights after one step of each (eq. 1, decay and variance bounds)."""
-    ours, plain = _make(DOOFDynamics), _make(kit.EnsembleDynamics)
+    ours, plain = (_make(dynamics_class, device=device) for dynamics_class in (DOOFDynamics, kit.EnsembleDynamics))
     rng = np.random.default_rng(3)
     inputs, targets = (rng.normal(size=(4, 32, width)).astype(np.float32) for width in (14, 12))
     expected = plain.learn(inputs, targets, 32, 0.01)
-    loss = ours.training_step(torch.as_tensor(inputs), torch.as_tensor(targets), 0.01)
+    loss = ours.training_step(*(torch.as_tensor(array, device=device) for array in (inputs, targets)), 0.01)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     for (name, value), other in zip(ours.model.state_dict().items(), plain.model.state_dict().values(), strict=True):
         torch.testing.assert_close(value, other, rtol=1e-4, atol=1e-5, msg=name)
@@ -205,6 +206,29 @@ def test_finetuning_batches_are_half_online_and_never_held_out(logger, monkeypat
         assert ((rewards < 2000).sum(1) == 128).all() and ((rewards >= 2000).sum(1) == 128).all()
         assert not set(rewards.flatten().tolist()) & held_out
     assert not torch.equal(seen[0][0], seen[0][1]), "members draw their own rows"
+
+
+def test_d_in_the_place_of_d_on_is_all_that_a_finetuning_sees(logger, monkeypatch):
+    """The control without online data: batches of the same size, and the held-out rows of D alone decide."""
+    dynamics = _make(DOOFDynamics)
+    data = _toy_data(100, 1.0)
+    data["rewards"] = np.arange(100, dtype=np.float32)[:, None]
+    seen, judged, fitted = [], [], []
+    monkeypatch.setattr(dynamics, "training_step", lambda x, y, c: seen.append(y[..., -1]) or torch.zeros(()))
+    monkeypatch.setattr(dynamics, "fit_estimator", lambda *datasets: fitted.append(datasets))
+    holdout_losses = DynamicsTrainer._holdout_losses
+
+    def spy(self, holdouts):
+        judged.append([rewards for _, y in holdouts for rewards in y[..., -1].tolist()])
+        return holdout_losses(self, holdouts)
+
+    monkeypatch.setattr(DynamicsTrainer, "_holdout_losses", spy)
+    assert dynamics.finetune(data, data, logger, max_epochs=2, steps_per_epoch=40) == 80
+    held_out, kept = (set(rows.tolist()) for rows in dynamics.split_rows(100, 0.2))
+    assert len(seen) == 80 and all(rewards.shape == (4, 256) for rewards in seen)
+    assert set(torch.cat(seen, 1).flatten().int().tolist()) == kept
+    assert len(judged) == 3 and all(set(rows) == held_out and len(rows) == len(held_out) for rows in judged)
+    assert fitted == [(data,)]  # a count of D is not doubled
 
 
 def test_each_pretraining_epoch_covers_a_bootstrap_of_kept_rows(logger, monkeypatch):

@@ -5,10 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from conftest import on_a_gpu
 
 from doof_ext import kit
-from doof_ext.learning.factory import build_policy
+from doof_ext.learning.actor_critic import MeanLosses
+from doof_ext.learning.factory import build_dynamics, build_policy
 from doof_ext.learning.policy import uncertainty_reward
+from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer
 
 
 @pytest.fixture
@@ -93,3 +96,20 @@ def test_one_bound_of_the_actions_alone_is_refused(tiny, spec, dynamics, bound):
     bounds = {"action_low": None, "action_high": None, bound: (0.5, 0.5, 0.5)}
     with pytest.raises(ValueError, match="action_low and action_high"):
         build_policy(tiny(), dataclasses.replace(spec, **bounds), dynamics, uncertainty_coef=-1.0)
+
+
+@pytest.mark.parametrize("device", [pytest.param("cuda", marks=on_a_gpu)])
+def test_the_steps_between_two_rollouts_never_wait_for_the_device(tiny, spec, dataset, device):
+    config = tiny(device=device)
+    dynamics = build_dynamics(config, spec)
+    policy = build_policy(config, spec, dynamics, uncertainty_coef=-1.0)
+    batches = Mixture([(TensorReplayBuffer.from_dataset(dataset.transitions(), device), 8)])
+    losses = MeanLosses(device)
+    losses.add(policy.learn(batches.sample_split(4)))  # what the first step allocates may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            losses.add(policy.learn(batches.sample_split(4)))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(np.isfinite(value) for value in losses.read("the test").values())

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from doof_ext import kit
+from doof_ext.deploy import POLICIES
+from doof_ext.deploy.run_policy import load_policy
 from doof_ext.errors import UserError
 from doof_ext.plugin.runner import doof_settings, read_runner, runner_settings, split_arguments
 from doof_ext.tasks.d4rl_package import is_installed
@@ -133,7 +135,8 @@ def test_a_runner_of_the_kits_shape_becomes_a_doof_run(tmp_path, runner):
         assert summary["physics"] == "d4rl"
         assert "hopper-random-v2 is doof_ext's own environment and data" in done.stdout
     assert "not D4RL's data" in done.stdout and "gain" in done.stdout
-    assert list((tmp_path / "log").glob("*/doof*/seed_1*/model/policy.pth"))
+    (directory,) = (tmp_path / "log").glob("*/doof*/seed_1*")
+    assert [load_policy(directory, which).act([0.0] * 11).shape for which in POLICIES] == [(3,)] * 3
 
 
 @pytest.mark.parametrize("after", ["1 pretrain dynamics 1/", "1 pretrain policy 1/", "4 finetune dynamics 1/"])
@@ -200,6 +203,11 @@ def test_the_kits_own_runners_end_with_five_stages(tmp_path, name, algo):
         (["none.py"], "no runner at none.py"),
         (["run_cql.py"], "not one of the kit's model-based runners"),
         (["script.py"], "not one of the kit's model-based runners"),
+        (
+            ["tune.py"],
+            "starts processes of its own with Ray, which DOOF is not plugged into; run the kit's run_mopo.py",
+        ),
+        (["lacking.py"], "lacking.py cannot be run: No module named 'nowhere'"),
         (["run_like_the_kits.py", "--doof-nonsense", "1"], "--doof-nonsense"),
         (["run_like_the_kits.py", "--nonsense", "1"], "unrecognized arguments: --nonsense"),
         (["run_like_the_kits.py", "--doof-preset", "huge"], "--doof-preset"),
@@ -210,6 +218,8 @@ def test_the_kits_own_runners_end_with_five_stages(tmp_path, name, algo):
 def test_what_does_not_fit_is_one_line(tmp_path, runner, argv, message):
     (tmp_path / "run_cql.py").write_text("from offlinerlkit.policy import CQLPolicy\n")
     (tmp_path / "script.py").write_text("print('hello')\n")
+    (tmp_path / "tune.py").write_text(f"from ray import tune\n{RUNNER}")
+    (tmp_path / "lacking.py").write_text(f"import nowhere\n{RUNNER}")
     before = sorted(tmp_path.iterdir())
     done = _run_kit_script(*argv, cwd=tmp_path) if argv else _run_kit_script("--doof-preset", "smoke", cwd=tmp_path)
     assert done.returncode == 2, done.stderr

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, needs_report
 
+from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
-from doof_ext.report.figures import all_figures
+from doof_ext.report.figures import all_figures, finetuning_curves, rounds_curve
 from doof_ext.report.page import write_report
 from doof_ext.report.runs import find_runs
 
@@ -36,7 +38,7 @@ def report(runs_folder, tmp_path_factory):
     """What report_doof.py makes of the runs, one of them unfinished and one damaged: its process and its folder."""
     log, out = tmp_path_factory.mktemp("log") / "log", tmp_path_factory.mktemp("out") / "new" / "report"
     shutil.copytree(runs_folder, log)
-    controls = [run.directory for run in find_runs([log]) if run.control and run.seed == 2]
+    controls = [run.directory for run in find_runs([log]) if run.control == "extra-training" and run.seed == 2]
     os.remove(os.path.join(controls[0], "result", "summary.json"))
     Path(controls[1], "result", "summary.json").write_text('{"half": ')
     command = [sys.executable, str(ROOT / "run_example" / "report_doof.py"), str(log), "--out", str(out)]
@@ -62,7 +64,7 @@ def test_what_is_wrong_with_a_run_is_named_and_the_rest_is_drawn(report):
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2 and "unfinished" in lines[0] + lines[1] and "summary.json" in lines[0] + lines[1]
     page = (out / "report.html").read_text()
-    assert "unfinished: stage 5" in page and "is no whole JSON file" in page and "11 finished runs of 13" in page
+    assert "unfinished: stage 5" in page and "is no whole JSON file" in page and "13 finished runs of 15" in page
 
 
 def test_the_page_is_self_contained_and_names_the_datas_source(report):
@@ -120,9 +122,39 @@ def test_a_real_browser_loads_every_image_without_an_error(report, tmp_path):
 def test_figures_say_what_is_missing(runs_folder):
     runs = [run for run in find_runs([runs_folder]) if run.arm == "ratio 1" and run.task == "hopper-medium-v2"]
     missing = {drawing.name: drawing.missing for drawing in all_figures(runs)}
-    assert "a control run of HP-m" in missing["figure-6ab"] and "ratio 0 of HP-m" in missing["figure-6ab"]
+    for words in ("a control run (no-online-data) of HP-m", "ratio 0 of HP-m"):
+        assert words in missing["figure-6ab"]
     assert "HP-m at ratio 0" in missing["figure-4"] and "--rounds 2" in missing["figure-6c"]
     assert "--distance-task" in missing["figure-5"] and not missing["figure-3"]
+
+
+def test_the_curves_tell_the_gain_over_each_control_the_strictest_first(runs_folder):
+    runs = find_runs([runs_folder])
+    gain = {(run.arm, run.seed): run.results["gain"] for run in runs if run.task == "hopper-medium-v2"}
+    over = {
+        kind: np.mean([gain["ratio 1", seed] - gain[f"control {kind}", seed] for seed in (1, 2)]) for kind in CONTROLS
+    }
+    drawing = finetuning_curves(runs)
+    told = f"{over['no-online-data']:+.1f} over no-online-data, {over['extra-training']:+.1f} over extra-training"
+    assert re.search(rf"HP-m \(recipe data\): .*ratio 1 -?\d+\.\d, {re.escape(told)}", drawing.alt)
+    assert "a control run (no-online-data) of WK-r" in drawing.missing and "HP-m" not in drawing.missing
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    drawing.draw(figure)
+    axis = next(axis for axis in figure.axes if axis.get_title().startswith("HP-m"))
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert f"ratio 1 (2 seeds)\n{told.replace(', ', chr(10))}" in labels
+    controls = [line for line in axis.lines if line.get_label().startswith("control")]
+    assert [line.get_label() for line in controls] == [f"control {kind} (2 seeds)" for kind in CONTROLS]
+    assert len({line.get_linestyle() for line in controls}) == 2  # both are grey
+
+
+def test_the_score_at_the_end_of_rounds_is_the_last_rounds(runs_folder):
+    """Each has three epochs: the last ten of the curve would be those of both rounds."""
+    (run,) = (run for run in find_runs([runs_folder]) if run.settings["rounds"] == 2)
+    end = run.results["scores"]["finetuned"]["last_10"]
+    assert len(run.finetuning()) == 6 and f"ratio 1, 2 rounds {end:.1f}" in rounds_curve([run]).alt
 
 
 def test_of_unfinished_runs_alone_there_is_a_page_too(runs_folder, tmp_path):

@@ -28,14 +28,16 @@ def test_all_runs_are_found_in_order(runs_folder):
         ("HP-m", "ratio 1", 1),
         ("HP-m", "ratio 1", 2),
         ("HP-m", "ratio 1, 2 rounds", 1),
-        ("HP-m", "control", 1),
-        ("HP-m", "control", 2),
+        ("HP-m", "control no-online-data", 1),
+        ("HP-m", "control no-online-data", 2),
+        ("HP-m", "control extra-training", 1),
+        ("HP-m", "control extra-training", 2),
         ("WK-r", "ratio 0", 1),
         ("WK-r", "ratio 0", 2),
         ("WK-r", "ratio 1", 1),
         ("WK-r", "ratio 1", 2),
-        ("WK-r", "control", 1),
-        ("WK-r", "control", 2),
+        ("WK-r", "control extra-training", 1),
+        ("WK-r", "control extra-training", 2),
     ]
     assert not any(run.problem for run in runs) and {run.provenance for run in runs} == {"recipe"}
     (rounds,) = (run for run in runs if "rounds" in run.arm)
@@ -75,7 +77,7 @@ def test_a_damaged_summary_is_named_and_the_rest_still_read(one, runs_folder, co
     path.write_text(content)
     runs = find_runs([one.parent, runs_folder])
     (damaged,) = (run for run in runs if run.problem)
-    assert "summary.json" in damaged.problem and damaged.summary is None and damaged.curve and len(runs) == 14
+    assert "summary.json" in damaged.problem and damaged.summary is None and damaged.curve and len(runs) == 16
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,7 @@ def test_other_damaged_files_are_named(one, path):
             "scores/x",
             "distance/uniform",
             "scores/finetuned",
+            "gain_over",
         ]
     ),
 )

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from doof_ext import pipeline
 from doof_ext.config import Config, parse_args, resolve
 from doof_ext.data.recipe import record_uniform
-from doof_ext.errors import UserError
+from doof_ext.errors import EnvironmentFailedError, UserError
 from doof_ext.learning.factory import build_dynamics, build_policy, build_termination_fn
 from doof_ext.tasks import TaskSpec, get_spec, make_env, register, termination_rule
 from doof_ext.tasks.gymnasium_env import complete
+from doof_ext.tasks.interaction import check_env, reset_env, step_env
 
 
 class Shifted(gymnasium.Env):
@@ -85,6 +87,12 @@ def test_the_environment_completes_the_spec_with_a_time_limit(shifted):
     assert env.get_normalized_score(250.0) == 2.5  # shown times 100: the return itself
 
 
+@pytest.mark.parametrize("names", [{"observation_names": ("place",)}, {"action_names": ("one", "two", "three")}])
+def test_names_are_as_many_as_dimensions(shifted, names):
+    with pytest.raises(UserError, match="names for 2 dimensions"):
+        make_env(dataclasses.replace(shifted, **names))
+
+
 def test_the_policy_acts_in_the_environments_units(tiny, shifted):
     spec = make_env(shifted).spec
     config = tiny()
@@ -104,6 +112,82 @@ def test_the_policy_acts_in_the_environments_units(tiny, shifted):
     assert (taken >= space.low).all() and (taken <= space.high).all()
     rolled = policy.rollout(obs, 1)[0]["actions"]
     assert rolled[:, 1].min() >= 1.0 and rolled[:, 0].max() <= 1.7
+
+
+class Answering(Shifted):
+    """Shifted with other answers."""
+
+    def __init__(self, reset=lambda obs: (obs, {}), step=lambda obs: (obs, 1.0, False, False, {})):
+        self._answers = reset, step
+
+    def reset(self, *, seed=None, options=None):
+        return self._answers[0](super().reset(seed=seed)[0])
+
+    def step(self, action):
+        return self._answers[1](super().step(action)[0])
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"reset": lambda obs: (obs[:, None], {})}, r"reset returned an observation of shape \[2, 1\] .* has \[2\]"),
+        ({"reset": lambda obs: (obs[:1], {})}, r"reset returned an observation of shape \[1\]"),
+        ({"reset": lambda obs: ({"state": obs}, {})}, r"of shape \[\] \(object\)"),
+        ({"reset": lambda obs: (obs * np.nan, {})}, "reset returned an observation that is not finite"),
+        ({"reset": lambda obs: (obs.astype(str), {})}, r"\(<U32\)"),
+        ({"reset": lambda obs: obs}, r"of shape \[\] .*as Gymnasium has it, reset\(\) returns"),
+        (
+            {"step": lambda obs: (np.append(obs, 1), 1.0, False, False, {})},
+            r"step returned an observation of shape \[3\]",
+        ),
+        ({"step": lambda obs: (obs, 1.0, False, {})}, "step failed .*not enough values"),
+        ({"step": lambda obs: (obs, obs, False, False, {})}, "step failed"),
+        ({"step": lambda obs: (obs, None, False, False, {})}, "step failed"),
+        ({"step": lambda obs: (obs, np.nan, False, False, {})}, r"reward that is not finite \(nan\)"),
+        ({"step": lambda obs: 1 / 0}, "step failed .ZeroDivisionError"),
+    ],
+)
+def test_what_an_environment_answers_is_checked_before_anything_is_trained(tiny, shifted, answers, message):
+    spec = dataclasses.replace(shifted, name="own", env_id=lambda: Answering(**answers))
+    with pytest.raises(UserError, match=message) as caught:
+        check_env(make_env(spec))
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("own: the environment's")
+    with pytest.raises(UserError, match=message):
+        record_uniform(spec, steps=5, seed=0, processes=1)
+
+
+def test_a_good_environment_passes_the_check(shifted, env):
+    for good in (make_env(shifted), env):
+        check_env(good)
+
+
+def test_a_run_checks_its_environment_before_it_reads_data(tiny, shifted, monkeypatch):
+    monkeypatch.setattr("doof_ext.tasks.specs._SPECS", {})
+    register(dataclasses.replace(shifted, env_id=lambda: Answering(reset=lambda obs: (obs[:1], {}))))
+    with pytest.raises(UserError, match="reset returned an observation"):
+        pipeline.run(tiny(task="shifted", source="hdf5:nothing.hdf5"))
+
+
+def test_an_environment_that_changes_its_answers_stops_the_run_in_one_line(shifted):
+    env = make_env(
+        dataclasses.replace(shifted, env_id=lambda: Answering(step=lambda obs: (obs[:1], 1.0, False, False, {})))
+    )
+    reset_env(env)
+    with pytest.raises(EnvironmentFailedError, match=r"step returned an observation of shape \[1\]"):
+        step_env(env, np.float32([0.0, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [("import nowhere", "No module named 'nowhere'"), ("1 / 0", "ZeroDivisionError: division by zero")],
+)
+def test_a_module_that_fails_is_one_line(tmp_path, monkeypatch, module, message):
+    monkeypatch.chdir(tmp_path)
+    name = f"doof_test_failing_{len(module)}"
+    (tmp_path / f"{name}.py").write_text(module)
+    with pytest.raises(UserError, match=message) as caught:
+        make_env(TaskSpec("own", f"{name}:Robot-v0", "never"))
+    assert "\n" not in str(caught.value)
 
 
 def test_minus_one_to_one_is_left_alone(tiny, spec, dynamics):

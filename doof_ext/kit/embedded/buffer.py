@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from doof_ext.kit.embedded.scaler import column_statistics
+
 _FIELDS = ("observations", "next_observations", "actions", "rewards", "terminals")
 
 
@@ -69,8 +71,8 @@ class ReplayBuffer:
     def normalize_obs(self, eps: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
         """Standardises the stored observations in place; returns mean and standard deviation, each [1, O]."""
         stored = slice(0, self._size)
-        mean = self.observations[stored].mean(0, keepdims=True)
-        std = self.observations[stored].std(0, keepdims=True) + eps
+        mean, std = column_statistics(self.observations[stored])
+        std += eps
         self.observations[stored] = (self.observations[stored] - mean) / std
         self.next_observations[stored] = (self.next_observations[stored] - mean) / std
         return mean, std

@@ -121,6 +121,8 @@ class _StdoutHandler:
     def write_text(self, text: str) -> None:
         try:
             print(text, flush=True)
+        except UnicodeEncodeError:  # the console has fewer characters than the file
+            print(text.encode(sys.stdout.encoding, "replace").decode(sys.stdout.encoding), flush=True)
         except BrokenPipeError:  # the console's reader has exited; continue with the file alone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         self._file.write(f"{text}\n".encode())

@@ -8,6 +8,28 @@ from typing import Any
 import numpy as np
 import torch
 
+_RESOLUTION = 2 * np.finfo(np.float32).eps  # relative spread of a constant that was rounded to float32 now and then
+_SMALLEST = 1e-12  # standard deviation, as the kit has it
+
+
+def column_statistics(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column of data [N, D], computed in float64; both [1, D] float32."""
+    columns = (column.astype(np.float64) for column in np.asarray(data).T)  # one at a time
+    mean, std = np.array([(column.mean(), column.std()) for column in columns], np.float32).T[:, None]
+    return mean, std
+
+
+def standardisation(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What data [N, D] are standardised by; a constant column keeps its scale.
+
+    Returns:
+        mean [1, D] float32, scale [1, D] float32 (the standard deviation, 1 for a constant column), and which columns
+        are constant, bool [D]: those without a spread beyond float32's resolution at their mean.
+    """
+    mean, std = column_statistics(data)
+    constant = std <= np.maximum(_SMALLEST, _RESOLUTION * abs(mean))
+    return mean, np.where(constant, np.float32(1), std), constant[0]
+
 
 class StandardScaler:
     """Subtracts a mean and divides by a standard deviation, both [1, D] float32."""
@@ -18,9 +40,7 @@ class StandardScaler:
 
     def fit(self, data: np.ndarray) -> None:
         """Computes mean and standard deviation of data [N, D]; a constant column keeps its scale."""
-        self.mu = np.mean(data, axis=0, keepdims=True)
-        self.std = np.std(data, axis=0, keepdims=True)
-        self.std[self.std < 1e-12] = 1.0
+        self.mu, self.std, _ = standardisation(data)
 
     def transform(self, data: np.ndarray) -> np.ndarray:
         """Standardises an array [..., D]."""
