@@ -16,9 +16,9 @@ from collections.abc import Sequence
 
 from doof_ext.cli.exit_code import exit_code_of
 from doof_ext.config import OneLineParser
+from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
 
-_STRICT_CONTROL = "no-online-data"
 _METRICS = ("model-reward", "score")
 _METRIC = "what ASHA judges by: the ensemble's reward less uncertainty, or the true score (default: model-reward)"
 
@@ -34,10 +34,7 @@ def _make_parser() -> argparse.ArgumentParser:
     runs.add_argument("--algos", help="offline algorithms: mopo, mobile")
     runs.add_argument("--uncertainties", help="estimators of u")
     runs.add_argument(
-        "--control",
-        nargs="*",
-        metavar="KIND",
-        help=f"the controls beside the ratios; without a kind, {_STRICT_CONTROL}",
+        "--control", nargs="*", metavar="KIND", help=f"the controls beside the ratios; without a kind, {CONTROLS[0]}"
     )
     runs.add_argument("--grid", metavar="FILE", help="a TOML file of such combinations; see studies/lite.toml")
     runs.add_argument("--search", metavar="FILE", help="a TOML file of distributions to draw flags from, with ASHA")
@@ -65,7 +62,8 @@ def main(argv: Sequence[str] | None = None, command: str = "tune_doof.py") -> in
             value = getattr(args, name)
             if value is not None and value < least:
                 raise UserError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
-        if not (args.dry_run and args.search is None) and importlib.util.find_spec("ray") is None:
+        needs_ray = args.search is not None or not args.dry_run
+        if needs_ray and importlib.util.find_spec("ray") is None:
             raise UserError("sweeps need Ray: pip install 'doof_ext[tune]'")
         logdir = os.path.abspath(os.path.expanduser(args.logdir))
         from doof_ext.sweep.plan import plan_runs
@@ -108,7 +106,7 @@ def _command_lines(args: argparse.Namespace, shared: Sequence[str]) -> list[list
     from doof_ext.sweep.grid import PLURALS, expand, from_line, read_grid
     from doof_ext.sweep.plan import plan_runs
 
-    control = [_STRICT_CONTROL] if args.control == [] else args.control
+    control = CONTROLS[:1] if args.control == [] else args.control
     line = from_line({**{name: getattr(args, name) for name in PLURALS}, "control": control})
     if args.grid is None:
         return [[*argv, *shared] for argv in expand(line)]

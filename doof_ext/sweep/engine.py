@@ -18,7 +18,7 @@ from doof_ext.sweep.plan import PlannedRun, Queue
 from doof_ext.sweep.progress import Metric, gradient_steps
 from doof_ext.sweep.search import Search
 from doof_ext.sweep.study import Study
-from doof_ext.sweep.swept_run import PACKAGES, SweptRun
+from doof_ext.sweep.swept_run import PACKAGES
 
 os.environ.update(  # read when Ray is imported or started
     RAY_USAGE_STATS_ENABLED="0",  # nothing is sent anywhere
@@ -37,31 +37,10 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
+from doof_ext.sweep.trial import Trial
+
 _STORE = 80 * 2**20  # bytes of Ray's object store; about its least, since only a few numbers go through it
 _LOST = "its worker or its machine was lost"
-
-
-class _Trial(tune.Trainable):
-    """A run of the sweep as Ray Tune's trial; a step is what there is to tell after a second."""
-
-    @classmethod
-    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        return tune.PlacementGroupFactory([{"CPU": config["run"]["threads"], "GPU": config["gpus"]}])
-
-    def setup(self, config: dict[str, Any]) -> None:
-        self._run = SweptRun(**config["run"])
-
-    def step(self) -> dict[str, Any]:
-        news = self._run.next()
-        return {**news, "done": news["state"] != "running"}
-
-    def cleanup(self) -> None:
-        self._run.stop()
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._run.stop()  # ASHA may have ended it
-        self.setup(new_config)
-        return True
 
 
 class _Order(Searcher):
@@ -189,7 +168,7 @@ def run_trials(
     notes = os.path.join(os.path.dirname(study.path), ".tune")  # Ray Tune's own, on a disk that all machines share
     shutil.rmtree(notes, ignore_errors=True)
     tuner = tune.Tuner(
-        _Trial,
+        Trial,
         tune_config=tune.TuneConfig(
             search_alg=_Order(queue, study, shared),
             scheduler=FIFOScheduler() if search is None else _asha(search, study, shared["metric"]),

@@ -50,7 +50,7 @@ def read_grid(path: str) -> list[Table]:
     """The tables of a TOML file: each ``[[runs]]``, with what the file says before the first of them for all.
 
     A name is that of a flag, or one of PLURALS; a list holds the values to be combined, of which a flag that takes
-    several arguments has lists.
+    several arguments has lists. ``$NAME`` in a text is that environment variable.
 
     Raises:
         UserError: The file cannot be read, or holds something else.
@@ -93,4 +93,4 @@ def _flag(name: str) -> str:
 
 
 def _argument(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else os.path.expandvars(str(value))

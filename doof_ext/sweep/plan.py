@@ -16,16 +16,17 @@ from doof_ext.config.settings import Rules, rules_by_name
 from doof_ext.errors import UserError
 
 Key = tuple[tuple[str, Any], ...]
-_NOT_OF_THE_ARM = ("task", "seed", "control", "exploration_ratio", "source")
+_DATA = ("source", "dataset_steps")  # a run compares the data's hash instead, which nothing has computed yet
+_NOT_OF_THE_ARM = ("task", "seed", "control", "exploration_ratio", "exploration_coef")
 
 
 def _key(settings: Mapping[str, Any], ignored: Callable[[Rules], bool]) -> Key:
-    rules = rules_by_name()
-    return tuple((name, settings[name]) for name in sorted(rules) if name != "pretrained" and not ignored(rules[name]))
+    names = [name for name, rules in sorted(rules_by_name().items()) if name in _DATA or not ignored(rules)]
+    return tuple((name, settings[name]) for name in names if name != "pretrained")
 
 
 def identity(settings: Mapping[str, Any]) -> Key:
-    """What makes two runs the same run: all settings that a result depends on.
+    """What makes two runs the same run: all settings that a result depends on, and where their data come from.
 
     Whether stage 1 was taken from another run is none of them: the results are the same to the bit.
     """
@@ -104,7 +105,7 @@ def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
     """The runs of these command lines, each once, in their order.
 
     Raises:
-        UserError: Flags do not fit, or a data file is missing.
+        UserError: Flags do not fit.
     """
     runs: dict[Key, PlannedRun] = {}
     given: dict[Key, Collection[str]] = {}
@@ -114,9 +115,6 @@ def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
         if taken:
             raise UserError(f"--{taken[0]} is not for a sweep, which finds in --logdir what it can go on from")
         run = PlannedRun(argv, config_from(flags))
-        kind, _, name = run.config.source.partition(":")
-        if kind == "hdf5" and not os.path.isfile(os.path.expanduser(name)):
-            raise UserError(f"--source {run.config.source}: there is no such file")
         if run.identity not in runs:
             runs[run.identity], given[run.identity] = run, flags
     for key, run in runs.items():
@@ -126,12 +124,26 @@ def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
 
 def _arm(config: Config, given: Collection[str], runs: Sequence[PlannedRun]) -> str:
     rules = rules_by_name()
-    parts = [f"control {config.control}" if config.control else f"ratio {config.exploration_ratio:g}"]
+    if config.control is not None:
+        parts = [f"control {config.control}"]
+    elif config.exploration_ratio is not None:
+        parts = [f"ratio {config.exploration_ratio:g}"]
+    else:
+        parts = [f"exploration coef {config.exploration_coef:g}"]
     for name in given:
-        values = {str(getattr(run.config, name)) for run in runs}
-        if name not in _NOT_OF_THE_ARM and not rules[name].resumable and len(values) > 1:
+        values = {getattr(run.config, name) for run in runs if run.config.task == config.task}
+        of_a_result = name in _DATA or not rules[name].resumable
+        if name not in _NOT_OF_THE_ARM and of_a_result and len(values) > 1:
             parts.append(f"{name.replace('_', ' ')} {getattr(config, name)}")
     return ", ".join(parts)
+
+
+def check_data_files(runs: Iterable[PlannedRun]) -> None:
+    """Raises UserError where a run's data file is missing."""
+    for run in runs:
+        kind, _, path = run.config.source.partition(":")
+        if kind == "hdf5" and not os.path.isfile(path):
+            raise UserError(f"{run}: --source {run.config.source}: there is no such file")
 
 
 class Queue:

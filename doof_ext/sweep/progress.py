@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import statistics
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Progress:
         round: Of stages 2-5.
         epoch: Epochs of the stage that are done.
         epochs: How many it has at most; None where that is not known.
-        score: The last one logged.
+        score: The mean of its last ten evaluations, of which the log has a decimal; None before the first.
     """
 
     stage: str = ""
@@ -36,7 +37,7 @@ class Progress:
 def read_progress(directory: str) -> Progress:
     """The progress of the run in ``directory``, by the lines that it has logged."""
     progress = Progress()
-    ended = False
+    ended, scores = False, dict[int, float]()
     for line in _lines(os.path.join(directory, "record", "consoleout_backup.txt")):
         match = _LINE.match(line)
         if match is None:
@@ -44,12 +45,15 @@ def read_progress(directory: str) -> Progress:
         stage, epoch, epochs = match.groups()
         if ended and not stage.startswith("5 "):
             progress.round, ended = progress.round + 1, False
-        progress.stage = stage
+        if stage != progress.stage:
+            progress.stage, scores = stage, {}
         progress.epoch, progress.epochs = int(epoch or 1), int(epochs) if epochs else None
         ended = stage.startswith("5 ") and epoch == epochs
         score = _SCORE.search(line, match.end())
         if score:
-            progress.score = float(score[1])
+            scores = {of: score for of, score in scores.items() if of < progress.epoch}  # a resumed run does some anew
+            scores[progress.epoch] = float(score[1])
+            progress.score = statistics.fmean(list(scores.values())[-10:])
     return progress
 
 
@@ -92,6 +96,6 @@ class Metric:
 
 def gradient_steps(config: Config) -> int:
     """Gradient steps of the policy in a whole run."""
-    explore = config.explore_epochs if config.control is None and config.exploration_ratio else 0
-    epochs = config.epoch + config.rounds * (explore + config.finetune_epochs)
+    explores = config.control is None and config.exploration_coef > 0
+    epochs = config.epoch + config.rounds * (explores * config.explore_epochs + config.finetune_epochs)
     return epochs * config.step_per_epoch

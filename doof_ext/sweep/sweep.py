@@ -18,7 +18,7 @@ from doof_ext.errors import RunStoppedError, UserError
 from doof_ext.experiment.run_directory import check_logdir, lock
 from doof_ext.parallel import cores
 from doof_ext.sweep.estimate import UNCAPPED_EPOCHS, costs, measure_all
-from doof_ext.sweep.plan import PlannedRun, Queue, find_run, recorded_runs
+from doof_ext.sweep.plan import PlannedRun, Queue, check_data_files, find_run, recorded_runs
 from doof_ext.sweep.progress import Metric, read_progress
 from doof_ext.sweep.search import Search
 from doof_ext.sweep.study import RunStatus, Study, duration, table
@@ -68,7 +68,7 @@ def sweep(runs: Sequence[PlannedRun], options: Options, stream: TextIO | None = 
         stream: Where the plan, the lines and the tables go; standard output by default.
 
     Raises:
-        UserError: The log directory cannot be written, or Ray is not to be had; nothing was run.
+        UserError: --logdir cannot be written, a data file is missing, or Ray is not to be had; nothing was run.
         RunStoppedError: Runs failed.
         Interrupted: A signal has come; all runs are saved.
     """
@@ -87,6 +87,7 @@ def sweep(runs: Sequence[PlannedRun], options: Options, stream: TextIO | None = 
     with _held(options):
         for line in plan_lines(study, queue, measured):
             study.print(line)
+        check_data_files(status.run for status in statuses if status.state != "finished")
         if options.dry_run:
             return
         _run(queue, study, options)

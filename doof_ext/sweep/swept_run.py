@@ -12,8 +12,9 @@ from typing import Any
 
 import doof_ext
 from doof_ext.config import config_from, given_flags
+from doof_ext.errors import UserError
 from doof_ext.experiment.run_directory import lock
-from doof_ext.sweep.plan import find_run
+from doof_ext.sweep.plan import RecordedRun, find_run
 from doof_ext.sweep.progress import Metric, read_progress
 
 _LAST_SAVE = 600  # seconds that a run which was told to stop may take to save
@@ -54,6 +55,7 @@ class SweptRun:
         self._argv, self._pretrained, self._folder, self._study = list(argv), pretrained, folder, study
         self._threads, self._nice, self._environment, self._metric = threads, nice, environment, metric
         self._config = config_from(given_flags(argv))
+        self._found: RecordedRun | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._told = 0  # points of the metric
         self._death = ""
@@ -72,36 +74,42 @@ class SweptRun:
             raise ProcessDiedError(self._death)
         if not os.path.exists(self._study):
             return _failed(f"{self._study} is not to be seen here: all machines must share the log directory")
-        found = find_run(self._config)
-        points = self._metric.read(found.directory)[self._told :] if self._metric and found else []
+        self._found = self._found or find_run(self._config)
+        points = self._metric.read(self._found.directory)[self._told :] if self._metric and self._found else []
         code = None
-        if not points and not (found and found.finished):
-            code = self._carry_on(found.directory if found else None, seconds)
-            found = find_run(self._config)
-        if code is not None and not (found and found.finished):
+        if not points and not self._finished:
+            try:
+                code = self._carry_on(seconds)
+            except UserError as error:  # another process is at work in the run's directory
+                return _failed(str(error))
+            self._found = self._found or find_run(self._config)
+        if code is not None and not self._finished:
             return self._end(code)
         self._told += bool(points)
-        news: dict[str, Any] = {"state": "finished" if found and found.finished and not points[1:] else "running"}
-        if found:
-            news |= {"directory": found.directory, "pretrained": found.pretrained}
-            news |= vars(read_progress(found.directory))
+        news: dict[str, Any] = {"state": "finished" if self._finished and not points[1:] else "running"}
+        if self._found is not None:
+            news |= {"directory": self._found.directory, "pretrained": self._found.pretrained}
+            news |= vars(read_progress(self._found.directory))
         return news | (points[0] if points else {})
 
-    def _carry_on(self, directory: str | None, seconds: float) -> int | None:
+    @property
+    def _finished(self) -> bool:
+        return self._found is not None and self._found.finished
+
+    def _carry_on(self, seconds: float) -> int | None:
         """Starts the process where there is none, and waits for its end; its exit code, None while it runs."""
         if self._process is None:
-            self._start(directory)
-        assert self._process is not None
+            self._process = self._start()
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
-    def _start(self, directory: str | None) -> None:
-        if directory is not None:
-            with lock(directory, timeout=_LAST_SAVE):  # what was started before may still be saving
+    def _start(self) -> subprocess.Popen[bytes]:
+        if self._found is not None:
+            with lock(self._found.directory, timeout=_LAST_SAVE):  # what was started before may still be saving
                 pass
-            argv = ["--resume", directory]
+            argv = ["--resume", self._found.directory]
         else:
             argv = [*self._argv, *(["--pretrained", self._pretrained] if self._pretrained else [])]
         niceness = ["nice", "-n", str(self._nice)] if self._nice else []
@@ -109,7 +117,7 @@ class SweptRun:
         threads = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         path = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH")]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             cwd=self._folder,
             env={**os.environ, **threads, **self._environment, "PYTHONPATH": path},

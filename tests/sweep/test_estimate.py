@@ -26,7 +26,7 @@ def test_runs_whose_steps_are_alike_are_measured_once(monkeypatch):
 
 
 def test_a_run_costs_its_stages(tiny):
-    config = tiny(dataset_steps=512, epoch=3, rounds=2)
+    config = tiny(dataset_steps=512, epoch=3, rounds=2, finetune_dynamics_epochs=5, final_episodes=15)
     policy_epoch = 4 * (1.0 + 10.0 / 2) + 1000 * (0.01 + 0.001)
     found = {(cost.stage, cost.round): (cost.epochs, cost.seconds) for cost in costs(config, RATES)}
     assert found == {
@@ -34,18 +34,25 @@ def test_a_run_costs_its_stages(tiny):
         ("1 pretrain policy", 1): (3, pytest.approx(policy_epoch)),
         ("2 explore", 1): (1, pytest.approx(policy_epoch)),
         ("3 collect", 1): (1, pytest.approx(0.55)),
-        ("4 finetune dynamics", 1): (2, 300.0),
+        ("4 finetune dynamics", 1): (5, 300.0),
         ("5 finetune policy", 1): (2, pytest.approx(policy_epoch)),
         ("2 explore", 2): (1, pytest.approx(policy_epoch)),
         ("3 collect", 2): (1, pytest.approx(0.55)),
-        ("4 finetune dynamics", 2): (2, 300.0),
+        ("4 finetune dynamics", 2): (5, 300.0),
         ("5 finetune policy", 2): (2, pytest.approx(policy_epoch)),
+        ("final evaluation", 2): (3, pytest.approx(1000 * (15 * 0.01 + 2 * 0.001))),
     }
 
 
 def test_what_a_run_leaves_out_costs_nothing(tiny):
-    assert [cost.stage for cost in costs(tiny(control="extra-training"), RATES, shared=True)] == ["5 finetune policy"]
+    stages = {
+        control: [cost.stage for cost in costs(tiny(control=control), RATES, shared=True)]
+        for control in ("extra-training", "no-online-data")
+    }
+    assert stages["extra-training"] == ["5 finetune policy", "final evaluation"]
+    assert stages["no-online-data"] == ["4 finetune dynamics", *stages["extra-training"]]
     assert costs(tiny(exploration_ratio=0.0), RATES)[2].total == 0.0
+    assert [costs(tiny(**arm), RATES)[-1].epochs for arm in ({}, {"exploration_ratio": 0.0})] == [3, 2]
     config = tiny()
     config.dynamics_epochs = None
     assert costs(config, RATES)[0].epochs == UNCAPPED_EPOCHS

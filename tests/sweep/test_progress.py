@@ -16,7 +16,7 @@ LOG = """data: RECIPE hopper-medium-v2, 50000 transitions (made here; this is no
 5 finetune policy 1/5: score 1.2 ± 0.0, 0:20 left
 5 finetune policy 5/5: score 3.4 ± 0.0
 2 explore 2/2: score 3.0 ± 0.0
-5 finetune policy 1/5: score 30.25 ± 0.0, 0:20 left
+5 finetune policy 1/5: score 30.2 ± 0.0, 0:20 left
 """
 
 
@@ -29,9 +29,9 @@ LOG = """data: RECIPE hopper-medium-v2, 50000 transitions (made here; this is no
         (4, Progress("2 explore", 1, 1, 2, -2.5)),
         (5, Progress("3 collect", 1, 1, None, -2.5)),
         (6, Progress("4 finetune dynamics", 1, 3, None, -2.5)),
-        (8, Progress("5 finetune policy", 1, 5, 5, 3.4)),
+        (8, Progress("5 finetune policy", 1, 5, 5, 2.3)),
         (9, Progress("2 explore", 2, 2, 2, 3.0)),
-        (10, Progress("5 finetune policy", 2, 1, 5, 30.25)),
+        (10, Progress("5 finetune policy", 2, 1, 5, 30.2)),
     ],
 )
 def test_the_last_line_says_where_a_run_is(tmp_path, lines, progress):
@@ -48,7 +48,15 @@ def test_the_log_of_a_run_is_read(smoke):
     _, run_dir, summary = smoke
     progress = read_progress(run_dir)
     assert (progress.stage, progress.round, progress.epoch, progress.epochs) == ("5 finetune policy", 1, 2, 2)
-    assert progress.score == pytest.approx(summary["scores"]["finetuned"]["mean"], abs=0.06)
+    assert progress.score == pytest.approx(summary["scores"]["finetuned"]["last_10"], abs=0.06)
+
+
+def test_the_score_is_the_mean_of_the_stages_last_ten_evaluations(tmp_path):
+    epochs = [*range(1, 15), *range(13, 16)]  # resumed from epoch 12
+    lines = "".join(f"5 finetune policy {epoch}/20: score {epoch}.0 ± 0.0\n" for epoch in epochs)
+    (tmp_path / "record").mkdir()
+    (tmp_path / "record" / "consoleout_backup.txt").write_text("2 explore 1/1: score 90.0 ± 0.0\n" + lines, "utf-8")
+    assert read_progress(tmp_path).score == pytest.approx(sum(range(6, 16)) / 10)
 
 
 def _curve(folder, rows):

@@ -68,11 +68,12 @@ def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path, cap
     (tmp_path / "d.hdf5").write_text("no data")
     (tmp_path / "doof_ext.py").write_text("raise ImportError('the working directory has another')")
     grid.write_text(
-        'source = "recipe"\n[[runs]]\nratios = [0]\ncontrol = ["extra-training"]\n'
+        '[[runs]]\nsource = "recipe"\ndataset_steps = 400\nratios = [0]\ncontrol = ["extra-training"]\n'
         '[[runs]]\nsource = "hdf5:d.hdf5"\nratios = [0, 1]\n'
     )
+    data = ["--source", "recipe", "--dataset-steps", "400"]
     flags = [*_FLAGS, "--logdir", logdir, "--jobs", 2]
-    del flags[flags.index("--source") : flags.index("--source") + 2]
+    del flags[flags.index(data[0]) : flags.index(data[0]) + len(data)]
     code, out, err = _finish(tune(*_TASK, "--seeds", "1", "--grid", grid, *flags, cwd=tmp_path))
     assert code == 1 and err == "tune_doof.py: stopped: 2 of 4 runs failed; the same command tries them again\n"
     assert "4 runs, 2 pretrainings" in out and out.count("finished, score") == 2
@@ -88,7 +89,7 @@ def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path, cap
     assert {path.name for path in logdir.iterdir()} <= {"hopper-random-v2", "study.json", "lock", "report"}
     assert {path.name for path in tmp_path.iterdir()} == {"log", "by-hand", "grid.toml", "d.hdf5", "doof_ext.py"}
     capsys.readouterr()
-    line = (*_TASK, "--seeds", "1", "--ratios", "0", "--control", "extra-training", *flags, "--source", "recipe")
+    line = (*_TASK, "--seeds", "1", "--ratios", "0", "--control", "extra-training", *flags, *data)
     assert main(list(map(str, line))) == 0
     out = capsys.readouterr().out
     assert "2 finished" in out and "started" not in out  # nothing is run again
@@ -230,7 +231,6 @@ def _blocked(tmp_path):
         (["--epochz", "1"], "unrecognized arguments: --epochz 1"),
         (["--resume", "x"], "--resume is not for a sweep"),
         (["--jobs", "0"], "--jobs is 0; it must be at least 1"),
-        (["--source", "hdf5:none.hdf5"], "there is no such file"),
         (["--ray-address", "127.0.0.1:1"], "no cluster answers there"),
         (["--ray-address", "127.0.0.1:99999"], "no cluster answers there"),
         (["--ray-address", "ray://127.0.0.1:10001"], "give HOST:PORT, or auto"),
@@ -272,6 +272,15 @@ def test_a_log_directory_that_cannot_be_made_is_one_line_before_the_plan(tmp_pat
     with pytest.raises(UserError, match=r"cannot write to .*log \(Permission denied\); choose another --logdir"):
         sweep(runs, Options(str(tmp_path / "log")), stream)
     assert not stream.getvalue()
+
+
+def test_a_data_file_that_is_missing_is_one_line_after_the_plan_and_before_any_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("doof_ext.sweep.estimate.measure", lambda config: Rates(1, 1, 1, 1, 1))
+    argv = ["--seeds", "1,2", "--source", "hdf5:$NONE/d.hdf5", "--logdir", str(tmp_path), "--dry-run"]
+    assert main(["--preset", "smoke", *argv]) == 2
+    out, err = capsys.readouterr()
+    assert "2 runs, 2 pretrainings; 2 waiting; " in out
+    assert "seed 1, ratio 1: --source" in err and "there is no such file" in err and len(err.splitlines()) == 1
 
 
 def test_two_sweeps_do_not_share_a_log_directory(tmp_path, monkeypatch):

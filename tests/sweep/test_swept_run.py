@@ -19,9 +19,9 @@ def start(tmp_path, monkeypatch):
     (tmp_path / "doof_ext.py").write_text("raise ImportError('the working directory has another')")
     started = []
 
-    def make(*argv, metric=None, study="study.json"):
+    def make(*argv, tiny=TINY, metric=None, study="study.json"):
         run = SweptRun(
-            [*TINY, *argv, "--logdir", str(tmp_path)],
+            [*tiny, *argv, "--logdir", str(tmp_path)],
             pretrained=None,
             folder=str(tmp_path),
             study=str(tmp_path / study),
@@ -79,7 +79,7 @@ def test_a_run_that_is_stopped_or_left_alone_has_saved(start):
 
 def test_a_failure_has_its_reason(start, tmp_path):
     (tmp_path / "d.hdf5").write_text("no data")
-    news = _until(start("--source", f"hdf5:{tmp_path}/d.hdf5"), "none")
+    news = _until(start("--source", f"hdf5:{tmp_path}/d.hdf5", tiny=["--preset", "smoke"]), "none")
     assert news["state"] == "failed" and "d.hdf5" in news["reason"] and "error:" not in news["reason"]
 
 
