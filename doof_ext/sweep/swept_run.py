@@ -74,42 +74,49 @@ class SweptRun:
             raise ProcessDiedError(self._death)
         if not os.path.exists(self._study):
             return _failed(f"{self._study} is not to be seen here: all machines must share the log directory")
-        self._found = self._found or find_run(self._config)
-        points = self._metric.read(self._found.directory)[self._told :] if self._metric and self._found else []
         code = None
-        if not points and not self._finished:
+        if not self._untold():
             try:
                 code = self._carry_on(seconds)
             except UserError as error:  # another process is at work in the run's directory
                 return _failed(str(error))
-            self._found = self._found or find_run(self._config)
-        if code is not None and not self._finished:
+        found, points = self._find(), self._untold()
+        if code is not None and not (found and found.finished):
             return self._end(code)
         self._told += bool(points)
-        news: dict[str, Any] = {"state": "finished" if self._finished and not points[1:] else "running"}
-        if self._found is not None:
-            news |= {"directory": self._found.directory, "pretrained": self._found.pretrained}
-            news |= vars(read_progress(self._found.directory))
+        news: dict[str, Any] = {"state": "running" if code is None or points else "finished"}
+        if found is not None:
+            news |= {"directory": found.directory, "pretrained": found.pretrained}
+            news |= vars(read_progress(found.directory))
         return news | (points[0] if points else {})
 
-    @property
-    def _finished(self) -> bool:
-        return self._found is not None and self._found.finished
+    def _find(self) -> RecordedRun | None:
+        """The run's directory, once it has one."""
+        self._found = self._found or find_run(self._config)
+        return self._found
+
+    def _untold(self) -> list[dict[str, Any]]:
+        """Points of the metric that are still to be told."""
+        found = self._find()
+        return self._metric.read(found.directory)[self._told :] if self._metric and found else []
 
     def _carry_on(self, seconds: float) -> int | None:
-        """Starts the process where there is none, and waits for its end; its exit code, None while it runs."""
+        """Starts the process of an unfinished run, and waits for its end; its exit code, None while it runs."""
+        found = self._find()
         if self._process is None:
-            self._process = self._start()
+            if found is not None and found.finished:
+                return 0
+            self._process = self._start(found)
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        if self._found is not None:
-            with lock(self._found.directory, timeout=_LAST_SAVE):  # what was started before may still be saving
+    def _start(self, found: RecordedRun | None) -> subprocess.Popen[bytes]:
+        if found is not None:
+            with lock(found.directory, timeout=_LAST_SAVE):  # what was started before may still be saving
                 pass
-            argv = ["--resume", self._found.directory]
+            argv = ["--resume", found.directory]
         else:
             argv = [*self._argv, *(["--pretrained", self._pretrained] if self._pretrained else [])]
         niceness = ["nice", "-n", str(self._nice)] if self._nice else []

@@ -97,6 +97,22 @@ def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path, cap
 
 @needs_ray
 @pytest.mark.slow
+def test_seeds_ratios_and_a_control_are_the_runs_by_hand(tmp_path):
+    logdir = tmp_path / "log"
+    argv = (*_TASK, "--seeds", "1,2", "--ratios", "0,1", "--control", *_FLAGS, "--jobs", 2, "--logdir", logdir)
+    code, out, err = _finish(tune(*argv))
+    assert code == 0, err
+    assert "6 runs, 2 pretrainings" in out and "6 finished" in out
+    runs = _runs(logdir)
+    assert sorted(seed for (seed, _), run in runs.items() if run.settings["pretrained"] is None) == [1, 2]
+    for (seed, arm), run in runs.items():
+        flags = ("--exploration-ratio", f"{arm:g}") if isinstance(arm, float) else ("--control", arm)
+        assert_same_run(run.directory, by_hand(tmp_path / "by-hand", "--seed", str(seed), *flags))
+    assert {arm for _, arm in runs} == {"no-online-data", 0.0, 1.0} and len(runs) == 6
+
+
+@needs_ray
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
     longer = ("--epoch", "40", "--finetune-epochs", "40")
     logdir = tmp_path / "log"

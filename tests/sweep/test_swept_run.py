@@ -47,6 +47,7 @@ def _until(run, stage):
             return news
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_stages_1_and_5_ends_as_if_it_had_not_been(start, tmp_path):
     longer = ("--epoch", "12", "--finetune-epochs", "12", "--checkpoint-every", "3")
     for stage in ("1 pretrain policy", "5 finetune policy"):
@@ -83,6 +84,13 @@ def test_a_failure_has_its_reason(start, tmp_path):
     assert news["state"] == "failed" and "d.hdf5" in news["reason"] and "error:" not in news["reason"]
 
 
+def test_a_run_that_another_process_is_at_is_left_to_it(start, monkeypatch):
+    monkeypatch.setattr("doof_ext.sweep.swept_run._LAST_SAVE", 0)
+    directory = _until(start("--epoch", "400"), "1 pretrain policy")["directory"]
+    news = start("--epoch", "400").next()
+    assert news["state"] == "failed" and f"another process is at work in {directory}" in news["reason"]
+
+
 def test_a_log_directory_that_is_not_shared_is_told(start):
     news = start(study="elsewhere.json").next()
     assert news["state"] == "failed" and "must share the log directory" in news["reason"]
@@ -95,5 +103,5 @@ def test_a_search_hears_of_every_epoch_even_of_a_finished_run(start):
             news = run.next(0.05)
             if "timestep" in news or news["state"] != "running":
                 points.append(news)
-        assert [point.get("timestep") for point in points] in ([4, 8, 16, 20], [4, 8, 16, 20, None])
+        assert [point.get("timestep") for point in points] == [4, 8, 16, 20, None]
         assert points[-1]["state"] == "finished"
