@@ -25,8 +25,8 @@ from doof_ext.sweep.study import RunStatus, Study, duration, table
 
 _PASSED_ON = ("DOOF_", "D4RL_")  # how the environment variables begin that runs on other machines need
 _CAVEAT = (
-    "without making data; episodes count with their time limit, and dynamics training without a cap with "
-    f"{UNCAPPED_EPOCHS} epochs"
+    "for cores with nothing else to do, without making data; episodes count with their time limit, and dynamics "
+    f"training without a cap with {UNCAPPED_EPOCHS} epochs"
 )
 
 
