@@ -40,6 +40,7 @@ from ray.tune.search import Searcher
 from doof_ext.sweep.trial import Trial
 
 _STORE = 80 * 2**20  # bytes of Ray's object store; about its least, since only a few numbers go through it
+_STARTS = 3  # of Ray, before it cannot be started
 _LOST = "its worker or its machine was lost"
 
 
@@ -133,10 +134,10 @@ def connect(address: str | None, jobs: int | None, threads: int) -> int:
     try:
         if address is None:
             assert jobs is not None
-            ray.init("local", num_cpus=jobs * threads, include_dashboard=False, object_store_memory=_STORE, **quiet)
+            _start(num_cpus=jobs * threads, include_dashboard=False, object_store_memory=_STORE, **quiet)
             return jobs
         ray.init(address, **quiet)
-    except Exception as error:  # where a machine is too busy, ray/_private/node.py raises no more special one
+    except Exception as error:  # ray/_private/node.py raises no more special one
         what = "Ray cannot be started here" if address is None else f"--ray-address {address}: no cluster answers there"
         raise UserError(f"{what} ({error})") from error
     finally:
@@ -145,6 +146,17 @@ def connect(address: str | None, jobs: int | None, threads: int) -> int:
     if not sum(slots):
         raise UserError(f"--threads {threads}: no machine of the cluster has as many cores")
     return jobs or sum(slots)
+
+
+def _start(**settings: Any) -> None:
+    """Starts Ray on this machine; tries again where it is too busy for the 30 s that ray/_private/node.py gives it."""
+    for _ in range(_STARTS - 1):
+        try:
+            ray.init("local", **settings)
+            return
+        except Exception:
+            ray.shutdown()
+    ray.init("local", **settings)
 
 
 def run_trials(

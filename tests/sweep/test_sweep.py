@@ -75,7 +75,7 @@ def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path, cap
     flags = [*_FLAGS, "--logdir", logdir, "--jobs", 2]
     del flags[flags.index(data[0]) : flags.index(data[0]) + len(data)]
     code, out, err = _finish(tune(*_TASK, "--seeds", "1", "--grid", grid, *flags, cwd=tmp_path))
-    assert code == 1 and err == "tune_doof.py: stopped: 2 of 4 runs failed; the same command tries them again\n"
+    assert err == "tune_doof.py: stopped: 2 of 4 runs failed; the same command tries them again\n" and code == 1
     assert "4 runs, 2 pretrainings" in out and out.count("finished, score") == 2
     failed = [line for line in out.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 2 and "d.hdf5" in failed[0] and "its stage 1 is that of" in failed[1]
@@ -205,6 +205,27 @@ def test_a_search_ends_the_worse_runs_early(tmp_path):
     assert states.count("stopped") >= 1 and states.count("finished") >= 1
     assert set(states) == {"stopped", "finished"} and all(run["metric"] is not None for run in study)
     assert all(run["epoch"] < 30 for run in study if run["state"] == "stopped")
+
+
+@needs_ray
+@pytest.mark.parametrize(("failures", "started"), [(2, True), (3, False)])
+def test_ray_is_started_again_where_the_machine_was_too_busy(monkeypatch, failures, started):
+    from doof_ext.sweep import engine
+
+    calls = []
+
+    def init(address, **settings):
+        calls.append((address, settings["num_cpus"]))
+        if len(calls) <= failures:
+            raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(engine.ray, "init", init)
+    if started:
+        assert engine.connect(None, jobs=2, threads=3) == 2
+    else:
+        with pytest.raises(UserError, match=r"Ray cannot be started here \(The current node timed out"):
+            engine.connect(None, jobs=2, threads=3)
+    assert calls == [("local", 6)] * 3
 
 
 @needs_ray
