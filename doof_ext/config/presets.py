@@ -14,7 +14,12 @@ _PAPER: dict[str, Any] = dict(
     distance_samples=2000,
 )
 _LITE: dict[str, Any] = dict(
-    dynamics_epochs=20, epoch=100, explore_epochs=10, finetune_dynamics_epochs=20, finetune_epochs=60
+    dataset_steps=200_000,
+    dynamics_epochs=100,
+    epoch=100,
+    explore_epochs=10,
+    finetune_dynamics_epochs=20,
+    finetune_epochs=60,
 )
 _QUICK: dict[str, Any] = dict(
     dataset_steps=200_000,
