@@ -14,7 +14,6 @@ from waiting_run import files_of, stop, take
 
 import doof_ext
 from doof_ext import pipeline
-from doof_ext.checkpointing.training_state import is_past
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.errors import Interrupted, RunStoppedError, UserError
 from doof_ext.learning.acting import StepActor
@@ -195,18 +194,3 @@ def test_a_full_disk_ends_the_session_and_keeps_what_was_recorded(waiting, env, 
 def _half(file, content):
     file.write(content[: len(content) // 2])
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.parametrize(
-    ("reached", "stage", "past"),
-    [
-        (("explore", 1), "explore", False),
-        (("collect", 1), "explore", False),  # where a run waits
-        (("collect", 1), "collect", False),
-        (("finetune_dynamics", 1), "collect", True),
-        (("final_evaluation", 1), "finetune_dynamics", True),
-        (("explore", 2), "collect", True),
-    ],
-)
-def test_what_a_run_is_past(reached, stage, past):
-    assert is_past(reached, stage, 1) == past
