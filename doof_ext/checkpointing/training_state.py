@@ -62,7 +62,7 @@ def check_same_run(checkpoint: Mapping[str, Any], fingerprint: Mapping[str, Any]
 
 
 STAGES = ("pretrain", "explore", "collect", "finetune_dynamics", "finetune_policy", "final_evaluation")
-"""The stages of a round in order; the first is the first round's alone, the last the last's."""
+"""The stages of a round in order; stage 1 is the first round's alone, the final evaluation the last one's."""
 
 
 def position(checkpoint: Mapping[str, Any]) -> tuple[str, int]:
