@@ -231,6 +231,12 @@ class Config:
         None, "epochs of training the uncertainty policy", stage="explore", ge=1, default_from="preset"
     )
     uncertainty_buffer_size: int = option(10_000, "transitions of D_u", stage="explore", ge=1)
+    explore_rollouts: str = option(
+        "bonus",
+        "reward of stage 2's model rollouts: r + lambda_on u, as D_u's, or stage 1's r - lambda_off u",
+        stage="explore",
+        choices=("bonus", "penalty"),
+    )
     explore_real_ratio: float = option(0.025, "part of a batch from D", stage="explore", ge=0, le=1)
     explore_uncertainty_ratio: float = option(0.025, "part of a batch from D_u", stage="explore", ge=0, le=1)
 
