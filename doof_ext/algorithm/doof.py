@@ -9,7 +9,8 @@ from doof_ext.algorithm.context import StageContext, run_stage
 from doof_ext.algorithm.explore import explore
 from doof_ext.algorithm.final_evaluation import final_evaluation
 from doof_ext.algorithm.finetune_dynamics import finetune_dynamics
-from doof_ext.algorithm.finetune_policy import finetune_policy
+from doof_ext.algorithm.finetune_policy import finetune_policy, keep_policy
+from doof_ext.algorithm.guard import GuardedData, Verdict
 from doof_ext.algorithm.pretrain import Pretraining
 from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.returns import Evaluation, StageScores
@@ -27,9 +28,12 @@ class Finetuning:
     online_data: Dataset | None  # D_on; None for a control without online data
     scores: dict[str, StageScores]  # of the pretrained, exploration and finetuned policies, over their stages
     final: dict[str, Evaluation]  # of the same, at the end; empty without ``final_episodes``
+    verdicts: list[Verdict]  # the guard's, by round; empty without it
 
 
-def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer) -> Finetuning:
+def finetune(
+    ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer, guard_with: Dataset | None = None
+) -> Finetuning:
     """Algorithm 1 from stage 2 on.
 
     With ``config.control`` there are no stages 2 and 3, and no online data: what DOOF's gain is to be compared with.
@@ -40,12 +44,15 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
         ctx: What the stages share.
         pretraining: The outputs of stage 1: π_off and P̂.
         offline: D.
+        guard_with: D with its episodes, where a finetuned dynamics has to prove itself (algorithm.guard): a round in
+            which it does not leaves dynamics and policy as they were.
     """
     control = ctx.config.control
     policy, dynamics, scores = pretraining.policy, pretraining.dynamics, {"pretrained": pretraining.scores}
     policies, policy_scores = {"pretrained": policy}, pretraining.scores
     online_data, timestep = None, pretraining.gradient_steps
-    online = offline if control == "no-online-data" else None
+    online, guarded = offline if control == "no-online-data" else None, None
+    verdicts: list[Verdict] = []
     for round in range(1, ctx.config.rounds + 1):
         ctx = ctx.at(round, timestep)
         if control is None:
@@ -53,12 +60,19 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
             policies["exploration"], scores["exploration"] = exploration.policy, exploration.scores or policy_scores
             online_data = run_stage(collect, ctx, exploration.policy, online_data).data
             online = TensorReplayBuffer.from_dataset(online_data.transitions(), device=offline.device)
+            guarded = None if guard_with is None else GuardedData(online_data, guard_with)
             timestep += exploration.gradient_steps
         if online is not None:
-            dynamics = run_stage(finetune_dynamics, ctx, dynamics, offline, online).dynamics
+            refined = run_stage(finetune_dynamics, ctx, dynamics, offline, online, guarded)
+            dynamics = refined.dynamics
+            if refined.verdict is not None:
+                verdicts.append(refined.verdict)
+            if refined.refused:
+                run_stage(keep_policy, ctx, policy, policy_scores)
+                continue
         finetuning = run_stage(finetune_policy, ctx.at(round, timestep), policy, dynamics, offline, online)
         timestep += finetuning.gradient_steps
         policy, policy_scores = finetuning.policy, finetuning.scores
     policies["finetuned"], scores["finetuned"] = policy, policy_scores
     final = run_stage(final_evaluation, ctx, policies).evaluations if ctx.config.final_episodes else {}
-    return Finetuning(policy, dynamics, online_data, scores, final)
+    return Finetuning(policy, dynamics, online_data, scores, final, verdicts)

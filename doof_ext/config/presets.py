@@ -1,4 +1,8 @@
-"""The presets: budgets only, never the algorithm. ``paper`` is the paper's; the others shorten it."""
+"""The presets: budgets, never the algorithm.
+
+``paper`` is the paper's; the others shorten it. ``lite`` and ``quick`` have the guard, ``smoke`` runs every stage
+whatever comes of it.
+"""
 
 from types import MappingProxyType
 from typing import Any
@@ -12,11 +16,13 @@ _PAPER: dict[str, Any] = dict(
     rollout_batch_size=50_000,
     final_episodes=100,
     distance_samples=2000,
+    guard="off",
 )
 _LITE: dict[str, Any] = dict(
-    dynamics_epochs=20, epoch=100, explore_epochs=10, finetune_dynamics_epochs=20, finetune_epochs=60
+    dynamics_epochs=20, epoch=100, explore_epochs=10, finetune_dynamics_epochs=20, finetune_epochs=60, guard="on"
 )
 _QUICK: dict[str, Any] = dict(
+    guard="on",
     dataset_steps=50_000,
     dynamics_epochs=8,
     epoch=6,

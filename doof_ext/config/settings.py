@@ -256,6 +256,15 @@ class Config:
         0.5, "part of a batch from D_on", stage="finetune_dynamics", ge=0, le=1
     )
 
+    guard: str = option(
+        None,
+        "on: a tenth of D_on is held out, and a finetuned dynamics that is not better on it is refused, with the "
+        "policy as it was; off: the paper",
+        stage="finetune_dynamics",
+        choices=("on", "off"),
+        default_from="preset",
+    )
+
     finetune_epochs: int = option(
         None, "epochs of policy finetuning", stage="finetune_policy", ge=1, default_from="preset"
     )

@@ -120,7 +120,8 @@ class Artifacts:
             "explore": lambda result: save_tensors(self.files.exploration_policy, result.policy.state_dict()),
             "collect": self._save_online_data,
             "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
-            "finetune_policy": lambda result: save_tensors(self.files.policy, result.policy.state_dict()),
+            "finetune_policy": self._save_policy,
+            "keep_policy": self._save_policy,
         }
         if stage in writers:
             writers[stage](result)
@@ -156,6 +157,9 @@ class Artifacts:
         save_tensors(self.files.pretrained_policy, result.policy.state_dict())
         save_tensors(self.files.pretrained_dynamics, result.dynamics.model.state_dict())
         save_dynamics(self.files.models, result.dynamics)
+
+    def _save_policy(self, result: Any) -> None:
+        save_tensors(self.files.policy, result.policy.state_dict())
 
     def _save_online_data(self, result: Any) -> None:
         try:
