@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+SEED ?= 1
 
 # The original stack, beside it: gym 0.23.1, d4rl 1.1, mujoco-py 2.1 and the kit.
 PYTHON310 ?= python3.10
@@ -12,7 +13,7 @@ KIT ?= git+https://github.com/yihaosun1124/OfflineRL-Kit@e3ce697
 .PHONY: quickstart test test-slow test-legacy legacy lint docs wheel
 
 quickstart: $(VENV)/ready
-	$(BIN)/python run_example/run_doof.py --task hopper-medium-v2 --preset quick
+	$(BIN)/python run_example/quickstart.py --seed $(SEED)
 
 test: $(VENV)/ready lint
 	$(BIN)/python -m pytest -n $(WORKERS)

@@ -65,7 +65,7 @@ def main():
             epoch=epochs,
             step_per_epoch=config.step_per_epoch,
             lr_scheduler=cosine_schedule(policy.actor_optim, epochs),
-            on_epoch=lambda epoch, result: ends.append(time.perf_counter()),
+            on_epoch=lambda *_: ends.append(time.perf_counter()),
             state=TrainingState(store, config.checkpoint_every),
         )
         started = time.perf_counter()

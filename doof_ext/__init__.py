@@ -23,6 +23,7 @@ _HOMES = {
     "DynamicsFinetuner": "doof_ext.algorithm.finetune_dynamics",
     "ExplorationTrainer": "doof_ext.learning.policy_trainer",
     "OnlineCollector": "doof_ext.algorithm.collect",
+    "OnlineSession": "doof_ext.online.session",
     "PolicyFinetuneTrainer": "doof_ext.learning.policy_trainer",
     "TensorReplayBuffer": "doof_ext.learning.replay_buffer",
     "load_policy": "doof_ext.deploy.run_policy",

@@ -37,6 +37,16 @@ class EnvironmentFailedError(RunStoppedError):
     """The environment raised an error; the step that did is not recorded."""
 
 
+class StoppedAfter(Exception):
+    """A run has ended after the stage that it was to stop after, and can be resumed. The commands exit with code 0."""
+
+    run_directory: str | None = None
+
+    def __init__(self, stage: str, has_env: bool = True) -> None:
+        self.stage, self.has_env = stage, has_env
+        super().__init__(f"stopped after stage {stage}, as asked")
+
+
 class Interrupted(Exception):
     """A signal asked the run to stop, and its checkpoint is written. The commands exit with code 128 + signal."""
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 
 from doof_ext import data
 from doof_ext.algorithm.context import StageContext, run_stage
-from doof_ext.algorithm.doof import finetune
+from doof_ext.algorithm.doof import Finetuning, finetune
+from doof_ext.algorithm.limits import Limits
 from doof_ext.algorithm.pretrain import Pretraining, pretrain
 from doof_ext.config import Config
+from doof_ext.data import LoadedDataset
 from doof_ext.data.dataset import Dataset
-from doof_ext.data.episodes import returns_and_lengths
+from doof_ext.data.episodes import mean_return, returns_and_lengths
 from doof_ext.errors import UserError
 from doof_ext.evaluation.consistency import check_consistency
 from doof_ext.evaluation.measurements import draw_pairs, measure
+from doof_ext.evaluation.model_return import ModelReturns, first_states
 from doof_ext.experiment.controls import gains_over_controls
 from doof_ext.experiment.experiment import Experiment, finished_summary
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.experiment.summary import build_summary
 from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.online.taken_over import steps_to_take_over
 from doof_ext.tasks import get_spec, make_env
 from doof_ext.tasks.interaction import check_env
+from doof_ext.tasks.no_env import NoEnv
 from doof_ext.tasks.video import record_video
 
 
@@ -39,6 +46,7 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
     Raises:
         UserError: The settings, data or machine do not fit; nothing is written.
         RunStoppedError: Training diverges, the environment fails or the disk is full; the run can be resumed.
+        StoppedAfter: It has ended where ``config.stop_after`` asks it to; the run can be resumed.
         Interrupted: A signal asked it to stop; the run can be resumed.
     """
     prepare_torch(config)
@@ -48,12 +56,9 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
     if finished is not None:
         assert config.resume
         return finished, config.resume
-    env = make_env(config.spec, seed=config.seed, physics=config.physics)
-    if not config.resume:
-        check_env(env)
-    loaded = data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
+    env, loaded = open_task(config)
     findings = check_data(config, env, loaded.dataset)
-    with Experiment(config, loaded) as experiment:
+    with Experiment(config, loaded, steps_to_take_over(config, env, loaded.dataset)) as experiment:
         experiment.start(env, findings)
         ctx = make_context(experiment, env)
         offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
@@ -62,9 +67,25 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
     return summary, experiment.directory
 
 
+def open_task(config: Config) -> tuple[Any, LoadedDataset]:
+    """The task's environment, checked, and D; with ``--env none`` what stands for one, read off D.
+
+    Raises:
+        UserError: They do not fit the settings or each other.
+    """
+    if config.env == "none":
+        loaded = data.load(config.source, config.spec)
+        return NoEnv(config.spec, loaded.dataset.observations.shape[1], loaded.dataset.actions.shape[1]), loaded
+    env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    if not config.resume:
+        check_env(env, step=config.eval_episodes > 0)
+    return env, data.load(config.source, env.spec, config.dataset_steps, config.seed, config.download)
+
+
 def check_data(config: Config, env: Any, dataset: Dataset) -> list[str]:
     """What a user must know of D, a line each: see check_consistency, and whether the algorithm fits its returns."""
     findings = check_consistency(env, build_termination_fn(env.spec), dataset)
+    Limits.of(config, None).check(dataset.observations[0].astype(np.float64), dataset.actions[0])
     if config.algo == "mobile" and config.nonnegative_target:
         returns, _ = returns_and_lengths(dataset)
         negative = int((returns < 0).sum())
@@ -83,9 +104,19 @@ def make_context(experiment: Experiment, env: Any) -> StageContext:
         env,
         experiment.logger,
         experiment.state,
-        on_result=experiment.artifacts.save,
+        on_result=experiment.keep,
         open_journal=experiment.artifacts.open_journal,
+        taken_outside=experiment.artifacts.taken_outside,
+        model_return=model_returns(experiment.config, experiment.loaded.dataset),
+        data_return=mean_return(experiment.loaded.dataset),
     )
+
+
+def model_returns(config: Config, dataset: Dataset) -> ModelReturns | None:
+    """What estimates policies in the dynamics, from D's first states; None with ``--horizon 0``."""
+    if not config.horizon:
+        return None
+    return ModelReturns(first_states(dataset), config.horizon, config.penalty_coef)
 
 
 def finetune_and_summarise(
@@ -97,16 +128,37 @@ def finetune_and_summarise(
     other = _load_distance_task(config)
     pairs = draw_pairs(config, env, loaded.dataset, pretraining.fake_pairs, finetuning.online_data, other)
     before = measure(pretraining.dynamics, pretraining.policy, pairs)
-    after = measure(finetuning.dynamics, finetuning.policy, pairs)
+    policy = finetuning.policies["finetuned"]
+    after = measure(finetuning.dynamics, policy, pairs)
     if config.render:
-        reason = record_video(env, finetuning.policy, experiment.files.video)
+        reason = record_video(env, policy, experiment.files.video)
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
     summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
     summary["guard"] = [verdict.for_summary() for verdict in finetuning.verdicts]
+    summary["model_return"] = _model_return(ctx, pretraining, finetuning)
+    summary["limits"] = finetuning.limited
+    summary["online_data"] = experiment.artifacts.online_records()
     summary["gain_over"] = gains_over_controls(config, summary, experiment.directory)
     experiment.finish(summary, before, after)
     return summary
+
+
+def _model_return(ctx: StageContext, pretraining: Pretraining, finetuning: Finetuning) -> dict[str, Any]:
+    """For the summary: each policy's return in P̂*, and "before" in P̂; None in place of what is not finite."""
+    estimates: dict[str, Any] = {}
+    if ctx.model_return is None:
+        return estimates
+    for name, policy in finetuning.policies.items():
+        before, after = (
+            {
+                name: value if math.isfinite(value) else None
+                for name, value in ctx.model_return(policy, d).figures.items()
+            }
+            for d in (pretraining.dynamics, finetuning.dynamics)
+        )
+        estimates[name] = {**after, "before": before}
+    return estimates
 
 
 def prepare_torch(config: Config) -> None:

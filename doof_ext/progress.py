@@ -57,6 +57,15 @@ def dynamics_epochs(progress: StageProgress) -> Callable[[int, float, float], No
     return lambda epoch, train, holdout: progress.report(epoch, loss=f"{train:.2f}", holdout=f"{holdout:.4g}")
 
 
-def policy_epochs(progress: StageProgress) -> Callable[[int, Any], None]:
-    """Reports an epoch of policy training: its number and its evaluation."""
-    return lambda epoch, result: progress.report(epoch, score=f"{result.mean:.1f} ± {result.std:.1f}")
+def policy_epochs(progress: StageProgress) -> Callable[[int, Any, Any], None]:
+    """Reports an epoch of policy training: its number, evaluation and estimate in the model, None without one."""
+
+    def report(epoch: int, evaluation: Any, estimate: Any) -> None:
+        figures = {}
+        if evaluation is not None:
+            figures["score"] = f"{evaluation.mean:.1f} ± {evaluation.std:.1f}"
+        if estimate is not None:
+            figures["model return"] = f"{estimate.figures['mean']:.4g} ± {estimate.figures['spread']:.2g}"
+        progress.report(epoch, **figures)
+
+    return report

@@ -9,7 +9,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config import Config
+from doof_ext.data.dataset import Dataset
 from doof_ext.data.journal import OnlineJournal
+from doof_ext.evaluation.model_return import ModelReturns
 from doof_ext.tasks import TaskSpec
 
 
@@ -22,6 +24,10 @@ class StageResult(Protocol):
 
 
 def _ignore(stage: str, result: StageResult) -> None:
+    pass
+
+
+def _none(round: int) -> None:
     pass
 
 
@@ -42,6 +48,9 @@ class StageContext:
         first_timestep: Gradient steps of the policy before this stage, where its curve continues.
         on_result: Called with the name and the result of each stage that ends: who wants to keep it, does.
         open_journal: The journal of the round's online steps, with those that it has already.
+        taken_outside: The round's online steps, where they were taken outside the run, else None.
+        model_return: What estimates a policy's return in a dynamics; None for nothing.
+        data_return: The mean return of D's episodes.
     """
 
     config: Config
@@ -52,6 +61,9 @@ class StageContext:
     first_timestep: int = 0
     on_result: Callable[[str, Any], None] = _ignore
     open_journal: Callable[[int], OnlineJournal] = _in_memory
+    taken_outside: Callable[[int], Dataset | None] = _none
+    model_return: ModelReturns | None = None
+    data_return: float | None = None
 
     @property
     def spec(self) -> TaskSpec:

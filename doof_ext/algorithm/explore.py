@@ -21,6 +21,7 @@ class Exploration:
     policy: ModelBasedPolicy  # π_u; π_off itself at ratio 0
     scores: StageScores | None  # None at ratio 0
     gradient_steps: int
+    base_return: float | None = None  # π_off's, see explore
 
     @property
     def steps(self) -> dict[str, int]:
@@ -37,17 +38,22 @@ def make_uncertainty_buffer(
 
 
 def explore(
-    ctx: StageContext, pretrained: ModelBasedPolicy, dynamics: DOOFDynamics, offline: TensorReplayBuffer
+    ctx: StageContext,
+    pretrained: ModelBasedPolicy,
+    dynamics: DOOFDynamics,
+    offline: TensorReplayBuffer,
+    base_return: float | None = None,
 ) -> Exploration:
     """Trains π_u from π_off in the unchanged P̂, on 2.5 % D, 2.5 % D_u and rollouts from half D, half D_u.
 
     The rollouts' reward is r + λ_on·u, too (Algorithm 1), or with ``--explore-rollouts penalty`` stage 1's r − λ_off·u,
     so that D_u alone draws the policy to where u is large (the other reading of B.2). With λ_on = 0 nothing is trained:
-    π_off itself will collect (Figure 6's baseline).
+    π_off itself will collect (Figure 6's baseline). ``base_return``, the mean return of π_off's episodes, goes into the
+    result for who collects.
     """
     config = ctx.config
     if config.exploration_coef == 0:
-        return Exploration(pretrained, None, 0)
+        return Exploration(pretrained, None, 0, base_return)
     coef = config.exploration_coef if config.explore_rollouts == "bonus" else -config.penalty_coef
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=coef, start_from=pretrained)
     size, bonus = config.uncertainty_buffer_size, config.exploration_coef
@@ -63,4 +69,4 @@ def explore(
         start_sources=[(offline, 1 - config.start_ratio), (uncertainty_buffer, config.start_ratio)],
         bonus_sources=[(uncertainty_buffer, config.explore_uncertainty_ratio)],
     )
-    return Exploration(policy, scores, config.explore_epochs * config.step_per_epoch)
+    return Exploration(policy, scores, config.explore_epochs * config.step_per_epoch, base_return)

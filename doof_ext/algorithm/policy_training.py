@@ -42,6 +42,7 @@ def train_policy(
             start_sources=start_sources,
             first_timestep=ctx.first_timestep,
             on_epoch=policy_epochs(progress),
+            model_return=ctx.model_return,
             state=ctx.state,
             round=ctx.round,
         )

@@ -61,6 +61,25 @@ def check_same_run(checkpoint: Mapping[str, Any], fingerprint: Mapping[str, Any]
             raise UserError(f"the checkpoint is of a run with other {name} than these; nothing was resumed")
 
 
+STAGES = ("pretrain", "explore", "collect", "finetune_dynamics", "finetune_policy")
+"""The stages of a round in order; stage 1 is the first round's alone."""
+
+
+def position(checkpoint: Mapping[str, Any]) -> tuple[str, int]:
+    """The stage that a checkpoint was taken in, and its round."""
+    name, _, round = checkpoint["stage"].rpartition(".")
+    return name, int(round)
+
+
+def is_past(reached: tuple[str, int], stage: str, round: int) -> bool:
+    """Whether a run that has reached a stage of a round (see :func:`position`) has begun what follows ``stage``.
+
+    Stage 3 is waited in, so that it is not past stage 2.
+    """
+    waits = reached[0] == "collect" and stage == "explore"
+    return (reached[1], STAGES.index(reached[0])) > (round, STAGES.index(stage) + waits)
+
+
 class TrainingState:
     """The state of one run, saved to a store every few epochs, at stage ends and when a signal asks for it.
 
@@ -103,10 +122,25 @@ class TrainingState:
         self.stage_records = checkpoint["records"]
 
     @property
+    def reached(self) -> tuple[str, int]:
+        """Where the loaded checkpoint was taken, as :func:`position`; the beginning without one."""
+        return position({"stage": self._resumed_stage or "pretrain.1"})
+
+    @property
     def resumed_at(self) -> str:
         """Where the loaded checkpoint was taken: stage and round."""
-        name, _, round = self._resumed_stage.rpartition(".")
-        return f"stage {name}, round {round}"
+        stage, round = self.reached
+        return f"stage {stage}, round {round}"
+
+    @property
+    def round(self) -> int:
+        """The round of the present stage, or of the one that has ended last."""
+        return int(self._stage.rpartition(".")[2])
+
+    def wait_for(self, stage: str, round: int) -> None:
+        """Writes a checkpoint at the beginning of a stage: all before it is complete."""
+        self._stage, self._components = f"{stage}.{round}", {}
+        self.save()
 
     def export_stage(self, stage: str) -> dict[str, Any]:
         """What a complete stage (``name.round``) left, for :meth:`import_stage` of another run."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
-from doof_ext.errors import Interrupted, RunStoppedError, UserError
+from doof_ext.errors import Interrupted, RunStoppedError, StoppedAfter, UserError
 
 
 def print_anywhere() -> None:
@@ -20,11 +20,30 @@ def print_anywhere() -> None:
 
 
 def closing_table(summary: Mapping[str, Any]) -> str:
-    """A run's results in a few lines: three scores, the gains, the dynamics distance before and after stage 4."""
+    """A run's results in a few lines: three scores, the gains, the dynamics distance before and after stage 4.
+
+    Where nothing was evaluated, a line says so in place of scores and gains.
+    """
     data = summary["dataset"]
     kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
     lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
-    final = any(score["final"] for score in summary["scores"].values())
+    lines += _scores(summary)
+    lines += _model_returns(summary["model_return"], summary["horizon"])
+    distance = summary["distance"]["fake_buffer"]
+    before, after = distance["before"]["mean"], distance["after"]["mean"]
+    if before is None:
+        lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
+    else:
+        lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
+    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary.get("guard", []), start=1)]
+    return "\n".join(lines)
+
+
+def _scores(summary: Mapping[str, Any]) -> list[str]:
+    """The lines of the scores and of the gains over them."""
+    if summary["gain"] is None:
+        return [f"no scores: {summary['scores']['finetuned']['reason']}"]
+    lines, final = [], any(score["final"] for score in summary["scores"].values())
     names = ("score", "last", "std", "best", "length", *(["final"] if final else []))
     lines.append(f"{'policy':<14}{''.join(f'{name:>8}' for name in names)}")
     for name, score in summary["scores"].items():
@@ -34,15 +53,22 @@ def closing_table(summary: Mapping[str, Any]) -> str:
         lines.append(f"{name:<14}{''.join(f'{cell:>8}' for cell in cells)}")
     over = ", ".join(f"{gain:+.1f} over the control {kind}" for kind, gain in summary["gain_over"].items())
     lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}{f'   ({over})' if over else ''}")
-    lines.append(_legend(summary["scores"]["finetuned"]))
-    distance = summary["distance"]["fake_buffer"]
-    before, after = distance["before"]["mean"], distance["after"]["mean"]
-    if before is None:
-        lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
-    else:
-        lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
-    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary.get("guard", []), start=1)]
-    return "\n".join(lines)
+    return [*lines, _legend(summary["scores"]["finetuned"])]
+
+
+def _model_returns(found: Mapping[str, Any], horizon: int) -> list[str]:
+    """The lines of the model's estimates; none where there are none."""
+    if not found:
+        return []
+    lines = [f"{'model return':<14}{'mean':>10}{'least':>10}{'spread':>10}{'penalised':>10}{'before':>10}"]
+    for name, figures in found.items():
+        numbers = [figures[column] for column in ("mean", "pessimistic", "spread", "penalised_mean")]
+        cells = ("-" if number is None else f"{number:.4g}" for number in (*numbers, figures["before"]["mean"]))
+        lines.append(f"{name:<14}{''.join(f'{cell:>10}' for cell in cells)}")
+    legend = (
+        f"model return: the elites' sums of {horizon} predicted rewards in the finetuned dynamics; penalised: mean of"
+    )
+    return [*lines, f"{legend} r - lambda_off u; before: mean in the pretrained dynamics"]
 
 
 def _verdict(round: int, verdict: Mapping[str, Any]) -> str:
@@ -89,11 +115,15 @@ def exit_code_of(command: str, function: Callable[[], object], resume_flag: str 
     """Calls a command's function; what a user can mend ends it in one line.
 
     Returns:
-        The exit code: 0; 2 for a UserError; 1 for a RunStoppedError; 128 + signal for Interrupted.
+        The exit code: 0, also for StoppedAfter; 2 for a UserError; 1 for a RunStoppedError; 128 + signal for
+        Interrupted.
     """
     print_anywhere()
     try:
         function()
+        return 0
+    except StoppedAfter as stopped:
+        _print(_what_is_next(stopped, resume_flag), sys.stdout)
         return 0
     except UserError as error:
         code, message = 2, f"error: {error}"
@@ -110,6 +140,19 @@ def exit_code_of(command: str, function: Callable[[], object], resume_flag: str 
 def _print(text: str, stream: TextIO) -> None:
     with contextlib.suppress(BrokenPipeError):  # nobody may read it any more
         print(text, file=stream, flush=True)
+
+
+def _what_is_next(stopped: StoppedAfter, flag: str) -> str:
+    run = shlex.quote(stopped.run_directory or "")
+    if stopped.stage != "explore":
+        return f"stage {stopped.stage} is complete; next: {flag} {run}"
+    ways = [f'  {flag} "$RUN" after a doof_ext.OnlineSession(RUN) in your control loop']
+    if flag == "--resume":  # a kit's runner takes no files
+        ways.append(f'  {flag} "$RUN" --online-data FILE ... with steps that you have collected')
+    if stopped.has_env:
+        ways.append(f'  {flag} "$RUN" with the steps that the run takes in its own environment')
+    waits = f"stage explore is complete: the run waits for its online steps. With RUN={run}, next is one of"
+    return "\n".join([waits, *ways])
 
 
 def _how_to_resume(error: RunStoppedError | Interrupted, flag: str) -> str:

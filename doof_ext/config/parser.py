@@ -58,10 +58,10 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 def _argument_type(hint: Any) -> tuple[Any, bool]:
     """The type of one argument of a field, and whether the field takes several."""
-    options = [part for part in typing.get_args(hint) if part is not type(None)]
     if typing.get_origin(hint) is tuple:
-        return options[0], True
-    return (options[0] if options else hint), False
+        return typing.get_args(hint)[0], True
+    options = [part for part in typing.get_args(hint) if part is not type(None)]
+    return _argument_type(options[0]) if options else (hint, False)
 
 
 def given_flags(argv: Sequence[str] | None = None, description: str = "") -> dict[str, Any]:

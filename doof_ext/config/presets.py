@@ -23,17 +23,17 @@ _LITE: dict[str, Any] = dict(
 )
 _QUICK: dict[str, Any] = dict(
     guard="on",
-    dataset_steps=50_000,
-    dynamics_epochs=8,
-    epoch=6,
+    dataset_steps=200_000,
+    dynamics_epochs=6,
+    epoch=20,
     explore_epochs=2,
-    online_steps=4_000,
-    finetune_epochs=5,
-    finetune_dynamics_epochs=8,
-    finetune_dynamics_steps=200,
-    rollout_batch_size=10_000,
-    eval_episodes=5,
-    final_episodes=20,
+    online_steps=5_000,
+    finetune_epochs=8,
+    finetune_dynamics_epochs=5,
+    finetune_dynamics_steps=400,
+    rollout_batch_size=20_000,
+    eval_episodes=2,
+    final_episodes=0,
     distance_samples=1000,
 )
 _SMOKE: dict[str, Any] = dict(

@@ -94,7 +94,8 @@ def settings_to_resume(given: Mapping[str, Any]) -> dict[str, Any]:
     recorded = recorded_settings(directory)
     refuse_differences(given, recorded, directory)
     resumable = {name: given[name] for name, rules in rules_by_name().items() if rules.resumable and name in given}
-    return recorded | resumable | {"resume": os.path.normpath(directory)}
+    of_one_command = {"stop_after": None, "online_data": None}
+    return recorded | of_one_command | resumable | {"resume": os.path.normpath(directory)}
 
 
 def find_newest(settings: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from doof_ext.config.presets import PRESETS
-from doof_ext.tasks import TaskSpec, get_spec, spec_of_env
+from doof_ext.tasks import TaskSpec, get_spec, spec_of_data, spec_of_env, task_names
 from doof_ext.uncertainty import estimator_names
 
 STAGES = {
@@ -121,7 +121,19 @@ class Config:
         after_pretraining=True,
     )
     env_id: str | None = option(None, "a Gymnasium environment of your own instead of a task's; see --termination")
-    termination: str | None = option(None, "when its episodes end: module:function of (obs, act, next_obs), or never")
+    env: str | None = option(
+        None,
+        "none: no environment anywhere; the task is read off --source hdf5:FILE, --action-low, --action-high and "
+        "--termination, nothing is evaluated, and the online steps come from you",
+        choices=("none",),
+    )
+    action_low: tuple[float, ...] | None = option(
+        None, "with --env none: least action in your units, of each dimension or one number for all"
+    )
+    action_high: tuple[float, ...] | None = option(None, "with --env none: largest action, likewise")
+    termination: str | None = option(
+        None, "when episodes of --env-id or --env none end: module:function of (obs, act, next_obs), or never"
+    )
     max_episode_steps: int | None = option(None, "time limit of --env-id, where it is registered without one")
     source: str = option(
         "auto",
@@ -151,6 +163,9 @@ class Config:
     resume: str | None = option(
         None, "resume the run in this directory; without one, the newest of these settings", resumable=True
     )
+    stop_after: str | None = option(
+        None, "end the run after this stage; --resume goes on", choices=("pretrain", "explore"), resumable=True
+    )
     pretrained: str | None = option(
         None, "take stage 1 from the run in this directory, of the same stage-1 settings", after_pretraining=True
     )
@@ -177,7 +192,9 @@ class Config:
     alpha_lr: float = option(1e-4, "learning rate of the temperature", stage="policy", gt=0)
     batch_size: int = option(256, "rows of a batch, for policy and dynamics", stage="policy", ge=1)
     step_per_epoch: int = option(1000, "gradient steps of an epoch", stage="policy", ge=1)
-    eval_episodes: int = option(10, "real episodes per evaluation", stage="policy", ge=1)
+    eval_episodes: int = option(
+        10, "real episodes per evaluation; 0: none, so that only stage 3 touches the environment", stage="policy", ge=0
+    )
 
     num_samples: int = option(
         10, "mobile: next states per elite that the inconsistency is a mean over", stage="uncertainty", ge=1
@@ -242,6 +259,39 @@ class Config:
 
     online_steps: int = option(None, "real environment steps", stage="collect", ge=2, default_from="preset")
     collect_deterministic: bool = option(False, "collect with mean actions instead of sampled ones", stage="collect")
+    return_floor: float | None = option(
+        None,
+        "once the mean return of the exploration policy's episodes falls below this part of the pretrained policy's, "
+        "that one takes the rest of the steps; of a negative return 0.5 stands for twice as much",
+        stage="collect",
+        gt=0,
+        le=1,
+    )
+    explore_share: float | None = option(
+        None,
+        "part of the episodes that the exploration policy takes, the pretrained one the rest; all by default",
+        stage="collect",
+        ge=0,
+        le=1,
+    )
+    max_action_change: tuple[float, ...] | None = option(
+        None,
+        "most that an action may differ from the one before it in an episode, in its units; of each dimension or one "
+        "number for all",
+        stage="collect",
+        gt=0,
+    )
+    stop_rule: str | None = option(
+        None,
+        "module:function of (observation, action, next_observation), arrays: True ends the episode, as a truncation",
+        stage="collect",
+    )
+    online_data: tuple[str, ...] | None = option(
+        None,
+        "with --resume: the steps that you collected, HDF5 files in D4RL's format or minari:ID; any number of steps",
+        stage="collect",
+        resumable=True,
+    )
 
     finetune_dynamics_epochs: int | None = option(
         None,
@@ -284,6 +334,14 @@ class Config:
         default_from="preset",
         after_pretraining=True,
     )
+    horizon: int = option(
+        50,
+        "steps of eval/model_return, the policy's return in the dynamics from 20 first states of D; 0 for none. "
+        "50 take 1 to 2 % of an epoch",
+        stage="measure",
+        ge=0,
+        after_pretraining=True,
+    )
     distance_samples: int = option(
         None, "state-action pairs of each dynamics distance", stage="measure", ge=1, default_from="preset"
     )
@@ -294,7 +352,10 @@ class Config:
 
     @property
     def spec(self) -> TaskSpec:
-        """The task's spec; with ``env_id``, that environment's."""
+        """The task's spec; with ``env_id`` that environment's, with ``env`` "none" that of the data."""
+        if self.env == "none" and self.task not in task_names():
+            bounds = self.action_low, self.action_high
+            return spec_of_data(self.task, self.termination, *bounds, self.max_episode_steps)
         if self.env_id is None:
             return get_spec(self.task)
         return spec_of_env(self.task, self.env_id, self.termination, self.max_episode_steps)

@@ -10,7 +10,7 @@ from doof_ext.config.presets import PRESETS
 from doof_ext.config.settings import Config, flag, rules_by_name
 from doof_ext.data import absolute_source, check_source
 from doof_ext.errors import UserError
-from doof_ext.tasks import get_spec, name_of_env
+from doof_ext.tasks import get_spec, name_of_env, task_names
 from doof_ext.uncertainty import check_estimator
 from doof_ext.uncertainty.defaults import task_defaults
 
@@ -44,12 +44,16 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     config = dataclasses.replace(config, **with_expanded_paths(dataclasses.asdict(config)))
     if config.env_id is not None and "task" not in given:
         config = dataclasses.replace(config, task=name_of_env(config.env_id))
-    if config.env_id is None and (config.termination, config.max_episode_steps) != (None, None):
-        raise UserError("--termination and --max-episode-steps go with --env-id; a task has its own")
+    config = _without_env(config, given) if config.env == "none" else config
+    _check_task_flags(config)
     spec = config.spec
     if config.preset not in PRESETS:
         raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")
     preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
+    if config.env == "none":
+        preset |= {"eval_episodes": 0}
+    if preset.get("eval_episodes", config.eval_episodes) == 0 and "final_episodes" in preset:
+        preset |= {"final_episodes": 0}
     if not _may_be_recipe(config.source):
         _refuse_steps(config, given)
         preset.pop("dataset_steps", None)
@@ -68,6 +72,29 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
         raise UserError(f"--distance-task {config.distance_task} is another system than {spec.name}")
     return config
+
+
+def _without_env(config: Config, given: Set[str]) -> Config:
+    """Settings of --env none with the task's name; raises UserError for what needs an environment."""
+    if config.env_id is not None:
+        raise UserError("--env none is a run without an environment, --env-id one with: give one of them")
+    if not config.source.startswith(("hdf5:", "minari:")):
+        raise UserError("--env none: give the data with --source hdf5:FILE, which the task is read off")
+    if "eval_episodes" in given and config.eval_episodes:
+        raise UserError(f"--eval-episodes {config.eval_episodes}: --env none has nothing to evaluate a policy in")
+    if "task" in given:
+        return config
+    name = name_of_env(os.path.splitext(os.path.basename(config.source.partition(":")[2]))[0])
+    return dataclasses.replace(config, task=f"{name}-data" if name in task_names() else name)
+
+
+def _check_task_flags(config: Config) -> None:
+    """Raises UserError for flags of a task of one's own beside a task that has its own."""
+    is_own = config.env_id is not None or (config.env == "none" and config.task not in task_names())
+    if not is_own and (config.termination, config.max_episode_steps) != (None, None):
+        raise UserError("--termination and --max-episode-steps go with --env-id or --env none; a task has its own")
+    if (config.action_low, config.action_high) != (None, None) and not (is_own and config.env == "none"):
+        raise UserError("--action-low and --action-high go with --env none; an environment and a task have their own")
 
 
 def _may_be_recipe(source: str) -> bool:
@@ -127,6 +154,17 @@ def _check_together(config: Config) -> None:
         _refuse("dynamics_weight_decay", config.dynamics_weight_decay, f"{layers} numbers, one per layer")
     if not config.logdir:
         raise UserError("--logdir is empty; name a folder")
+    if config.eval_episodes == 0:
+        for name in ("final_episodes", "render"):
+            if getattr(config, name):
+                raise UserError(f"{flag(name)}: with --eval-episodes 0 nothing but stage 3 touches the environment")
+    if config.control is not None:
+        if config.stop_after == "explore":
+            raise UserError("--stop-after explore: a control has no stage 2; stop it after pretrain")
+        if config.online_data is not None:
+            raise UserError("--online-data: a control is trained without online data")
+    if config.online_data is not None and not config.resume:
+        raise UserError("--online-data goes with --resume RUN, a run that was stopped with --stop-after explore")
     if config.uncertainty == "mobile" and config.n_elites < 2:
         _refuse("n_elites", config.n_elites, "at least 2 with mobile, whose u is the spread over elites")
     if config.n_elites > config.n_ensemble:

@@ -78,6 +78,19 @@ def load(source: str, spec: TaskSpec, steps: int | None = None, seed: int = 0, d
     return with_provenance(load_recipe(spec, steps, seed), "recipe", spec.name)
 
 
+def load_online(source: str, spec: TaskSpec) -> LoadedDataset:
+    """Online steps that a user collected.
+
+    Args:
+        source: The path of an HDF5 file in D4RL's format, or minari:ID.
+        spec: The task's spec, to check the dimensions against.
+
+    Raises:
+        UserError: There is no such file or dataset, it is unusable, or it has one transition only.
+    """
+    return load(source if source.startswith(("minari:", "hdf5:")) else f"hdf5:{source}", spec)
+
+
 def _from_d4rl(spec: TaskSpec, download: bool) -> LoadedDataset | None:
     """D4RL's file, else what its package loads; None where there is neither."""
     from doof_ext.data import download as d4rl_files

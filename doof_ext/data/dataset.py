@@ -69,11 +69,12 @@ class Dataset:
 
 
 def concatenate(first: Dataset | None, second: Dataset) -> Dataset:
-    """The steps of both in order, with the second's metadata."""
+    """The steps of both in order, with the second's metadata; states that both have."""
     if first is None:
         return second
     columns = {n: np.concatenate([getattr(first, n), getattr(second, n)]) for n in (*_FLOATS, *_FLAGS)}
-    states = {name: np.concatenate([first.states[name], state]) for name, state in second.states.items()}
+    common = [name for name in second.states if name in first.states]
+    states = {name: np.concatenate([first.states[name], second.states[name]]) for name in common}
     return Dataset(**columns, states=states, metadata=second.metadata)
 
 

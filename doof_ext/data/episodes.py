@@ -28,6 +28,13 @@ def returns_and_lengths(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return np.add.reduceat(dataset.rewards.astype(np.float64), starts), stops - starts
 
 
+def mean_return(dataset: Dataset) -> float:
+    """The mean undiscounted return of the episodes; of those that have ended, where any has."""
+    returns, _ = returns_and_lengths(dataset)
+    ended = returns[: int((dataset.terminals | dataset.timeouts).sum())]
+    return float((ended if len(ended) else returns).mean())
+
+
 def infer_timeouts(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
     """Timeouts [N] of columns without, and a sentence on how they were told.
 

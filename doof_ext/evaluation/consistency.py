@@ -225,7 +225,7 @@ def origin_findings(spec: TaskSpec, dataset: Dataset) -> list[str]:
     """Warnings where the data name another task, or another environment, than the spec does."""
     findings = []
     task, env_id = str(dataset.metadata.get("task", spec.name)), str(dataset.metadata.get("env_id", ""))
-    if task.split("-")[0] != spec.name.split("-")[0]:
+    if spec.env_id is not None and task.split("-")[0] != spec.name.split("-")[0]:
         findings.append(f"WARNING: the data are of {task}, the task is {spec.name}")
     if env_id and isinstance(spec.env_id, str) and _system(env_id) != _system(spec.env_id):
         findings.append(f"WARNING: the data were recorded in {env_id}, the environment is {spec.env_id}")

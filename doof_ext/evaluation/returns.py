@@ -39,7 +39,7 @@ class StageScores:
     """The evaluations of a policy over a stage, one per epoch; a component of the run's state.
 
     Attributes:
-        means: The mean score of each evaluation.
+        means: The mean score of each evaluation; none where the environment is not to be touched.
         last: The last evaluation; None before the first.
     """
 
@@ -53,14 +53,14 @@ class StageScores:
         self.last = evaluation
 
     @property
-    def last_10(self) -> float:
-        """The stage's score, see :func:`mean_of_last_10`."""
-        return mean_of_last_10(self.means)
+    def last_10(self) -> float | None:
+        """The stage's score, see :func:`mean_of_last_10`; None without evaluations."""
+        return mean_of_last_10(self.means) if self.means else None
 
     @property
-    def best(self) -> float:
-        """The highest mean of any evaluation."""
-        return max(self.means)
+    def best(self) -> float | None:
+        """The highest mean of any evaluation; None without evaluations."""
+        return max(self.means, default=None)
 
     def state_dict(self) -> dict[str, Any]:
         """All evaluations, the last one whole."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
 
 from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.checkpointing.training_state import TrainingState
-from doof_ext.data.dataset import write_dataset
+from doof_ext.data.dataset import Dataset, read_dataset, write_dataset
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.errors import RunStoppedError, UserError
 from doof_ext.evaluation.measurements import Measurements, write_measurements
+from doof_ext.experiment.online_record import OnlineRecord, OnlineSteps, read_online_record, write_online_record
 from doof_ext.experiment.task_record import TaskRecord, write_task
 from doof_ext.files import save_tensors, write_json
 from doof_ext.tasks import TaskSpec
@@ -72,6 +74,18 @@ class RunFiles:
     def journal(self, round: int) -> str:
         return self._path("checkpoint", f"online-{round}.journal")
 
+    def base_return(self, round: int) -> str:
+        """The mean return of the policy that a round's exploration started from, for ``--return-floor``."""
+        return self._path("checkpoint", f"base-{round}.json")
+
+    def online_record(self, round: int) -> str:
+        """Who takes a round's online steps, where not the run itself; see experiment.online_record."""
+        return self._path("checkpoint", f"online-{round}.json")
+
+    def online_steps(self, round: int) -> str:
+        """A round's online steps that were given as files."""
+        return self._path("checkpoint", f"online-{round}.hdf5")
+
     @property
     def models(self) -> str:
         return self._path("model")
@@ -117,7 +131,7 @@ class Artifacts:
         """
         writers: dict[str, Callable[[Any], None]] = {
             "pretrain": self._save_pretraining,
-            "explore": lambda result: save_tensors(self.files.exploration_policy, result.policy.state_dict()),
+            "explore": self._save_exploration,
             "collect": self._save_online_data,
             "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
             "finetune_policy": self._save_policy,
@@ -133,6 +147,39 @@ class Artifacts:
     def open_journal(self, round: int) -> OnlineJournal:
         """The journal of a round's online steps, with those that it has already."""
         return OnlineJournal(self.files.journal(round), self._log)
+
+    def take_over(self, online: OnlineSteps) -> None:
+        """Keeps online steps that were taken outside the run; from then on they are the run's own.
+
+        Raises:
+            UserError: They cannot be written.
+        """
+        write_online_record(self.files.online_record(online.round), online.record)
+        if online.record.source == "files":
+            write_dataset(self.files.online_steps(online.round), online.dataset)
+
+    def taken_outside(self, round: int) -> Dataset | None:
+        """A round's online steps, where they were taken outside the run; None where it takes them itself.
+
+        Raises:
+            UserError: They are not all there, or not those that the run has taken over.
+        """
+        record = read_online_record(self.files.online_record(round))
+        if record is None:
+            return None
+        if record.source == "files":
+            steps = read_dataset(self.files.online_steps(round))
+        else:
+            steps = session_steps(self.files, round, record, self._log)
+        if record.sha256 not in (None, steps.sha256()):
+            raise UserError(f"{self.files.directory}: the online steps of round {round} are not those it was given")
+        return steps
+
+    def online_records(self) -> list[dict[str, Any]]:
+        """The rounds' records for the summary; none of a round whose steps the run took itself."""
+        rounds = range(1, self._state.round + 1)
+        records = {round: read_online_record(self.files.online_record(round)) for round in rounds}
+        return [{"round": round, **dataclasses.asdict(found)} for round, found in records.items() if found is not None]
 
     def save_distances(self, before: Measurements, after: Measurements) -> None:
         """Writes the dynamics distances of P̂ and of P̂*."""
@@ -158,6 +205,10 @@ class Artifacts:
         save_tensors(self.files.pretrained_dynamics, result.dynamics.model.state_dict())
         save_dynamics(self.files.models, result.dynamics)
 
+    def _save_exploration(self, result: Any) -> None:
+        save_tensors(self.files.exploration_policy, result.policy.state_dict())
+        write_json(self.files.base_return(self._state.round), {"base_return": result.base_return})
+
     def _save_policy(self, result: Any) -> None:
         save_tensors(self.files.policy, result.policy.state_dict())
 
@@ -173,6 +224,20 @@ class Artifacts:
             if store.load(lambda line: None) is not None:
                 return
         store.save(self._state.export_stage("pretrain.1"))
+
+
+def session_steps(files: RunFiles, round: int, record: OnlineRecord, log: Callable[[str], object]) -> Dataset:
+    """The steps of a session's journal; raises UserError unless all are there."""
+    path = files.journal(round)
+    journal = OnlineJournal(path if os.path.exists(path) else None, log)
+    if len(journal) != record.steps:
+        raise UserError(
+            f"{files.directory}: its OnlineSession has {len(journal)} of {record.steps} steps; take the rest, or open "
+            f"it with steps={len(journal)} to end it"
+        )
+    steps = journal.dataset()
+    steps.metadata = {"collected_by": "doof_ext.OnlineSession"}
+    return steps
 
 
 def save_dynamics(folder: str, dynamics: Any) -> None:

@@ -41,9 +41,9 @@ def gains_over_controls(config: Config, summary: Mapping[str, Any], directory: s
         directory: Its run directory: controls are those below the same LOGDIR/TASK, of several of a kind the newest.
 
     Returns:
-        By kind of control, the strictest first; nothing of a control itself, or where none has ended.
+        By kind of control, the strictest first; nothing of a control itself, or where none has ended or been evaluated.
     """
-    if config.control is not None:
+    if config.control is not None or summary["gain"] is None:
         return {}
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _OF_AN_ARM}
     task_folder = os.path.dirname(os.path.dirname(os.path.abspath(directory)))
@@ -56,6 +56,7 @@ def gains_over_controls(config: Config, summary: Mapping[str, Any], directory: s
         except UserError:  # a damaged run, which a report would name
             continue
         same_data = theirs["dataset"].get("sha256") == summary["dataset"]["sha256"]
-        if recorded["control"] is not None and same_data and not differences(settings, recorded, _no_matter):
+        alike = same_data and not differences(settings, recorded, _no_matter)
+        if recorded["control"] is not None and theirs["gain"] is not None and alike:
             found[recorded["control"]] = summary["gain"] - theirs["gain"]
     return {kind: found[kind] for kind in CONTROLS if kind in found}

@@ -16,16 +16,17 @@ from typing import Any
 from doof_ext import kit
 from doof_ext.checkpointing.signals import SignalWatcher
 from doof_ext.checkpointing.store import CheckpointStore
-from doof_ext.checkpointing.training_state import TrainingState, check_same_run
+from doof_ext.checkpointing.training_state import STAGES, TrainingState, check_same_run, is_past, position
 from doof_ext.config import Config
 from doof_ext.config.recorded import differences, recorded_settings, refuse_differences
 from doof_ext.config.settings import rules_by_name
 from doof_ext.data import LoadedDataset
-from doof_ext.errors import Interrupted, RunStoppedError, UserError
+from doof_ext.errors import Interrupted, RunStoppedError, StoppedAfter, UserError
 from doof_ext.evaluation.measurements import Measurements
 from doof_ext.experiment import run_directory, wandb_logger
 from doof_ext.experiment.artifacts import Artifacts, RunFiles
 from doof_ext.experiment.logger import RunLogger
+from doof_ext.experiment.online_record import OnlineSteps
 from doof_ext.experiment.provenance import provenance
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import write_json
@@ -39,13 +40,14 @@ class Experiment:
     Args:
         config: The settings.
         loaded: D with its provenance.
+        online: Online steps that were taken outside the run and that it takes over.
 
     Raises:
-        UserError: The run cannot be resumed.
+        UserError: The run cannot be resumed, or is past where it is to stop.
     """
 
-    def __init__(self, config: Config, loaded: LoadedDataset) -> None:
-        self.config, self.loaded = config, loaded
+    def __init__(self, config: Config, loaded: LoadedDataset, online: OnlineSteps | None = None) -> None:
+        self.config, self.loaded, self._online = config, loaded, online
         self._notices: list[str] = []
         fresh = None if config.resume else self._load_pretraining()  # refused before a directory is made
         self.directory = config.resume or run_directory.create_run_directory(config)
@@ -74,6 +76,7 @@ class Experiment:
         fingerprint = self._fingerprint()
         if checkpoint is not None:
             check_same_run(checkpoint, fingerprint)
+            self._check_stop(position(checkpoint))
         elif config.resume:  # stopped before its first checkpoint
             exported = self._load_pretraining()
         self._wandb = wandb_logger.start(config, self.directory, self.files.wandb_ledger)
@@ -91,6 +94,39 @@ class Experiment:
             self._compare_provenance(checkpoint["provenance"])
         elif exported is not None:
             self.state.import_stage(exported)
+
+    def _check_stop(self, reached: tuple[str, int]) -> None:
+        """Raises UserError where a run that has reached a stage of a round would never stop as asked."""
+        stage = self.config.stop_after
+        rounds = range(1, self.config.rounds + 1) if stage == "explore" else [1]
+        if stage is not None and not any(self._stops(stage, round, reached) for round in rounds):
+            at = f"stage {reached[0]}, round {reached[1]}"
+            raise UserError(f"--stop-after {stage}: {self.directory} is past it, in {at}")
+
+    def _stops(self, stage: str, round: int, reached: tuple[str, int]) -> bool:
+        """Whether the run is to stop after a stage of a round: it has not begun what follows.
+
+        Without an environment it stops after every stage 2 whose online steps are not there.
+        """
+        asked = stage == self.config.stop_after or (stage == "explore" and self.config.env == "none")
+        if not asked or is_past(reached, stage, round):
+            return False
+        is_given = self._online is not None and self._online.round == round
+        return stage == "pretrain" or not (is_given or os.path.exists(self.files.online_record(round)))
+
+    def keep(self, stage: str, result: Any) -> None:
+        """Writes the result of a stage that has ended.
+
+        Raises:
+            RunStoppedError: It cannot be written.
+            StoppedAfter: The run is to end here.
+        """
+        self.artifacts.save(stage, result)
+        round = self.state.round
+        if self._stops(stage, round, self.state.reached):
+            following = STAGES[STAGES.index(stage) + 1] if self.config.control is None else "finetune_policy"
+            self.state.wait_for(following, round)
+            raise StoppedAfter(stage, has_env=self.config.env != "none")
 
     def _fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that is resumed from it: settings and data."""
@@ -129,12 +165,16 @@ class Experiment:
         """
         log, loaded = self.logger.log, self.loaded
         self.artifacts.save_task(env.spec)
+        if self._online is not None:
+            self.artifacts.take_over(self._online)
         for notice in self._notices:
             log(notice)
         if self._wandb is not None:
             self._wandb.describe({"dataset_source": loaded.source, "dataset_id": loaded.id})
         if self.resumed:
             log(f"resuming from the checkpoint in {self.state.resumed_at}; run directory: {self.directory}")
+            for finding in self._online.findings if self._online is not None else ():
+                log(finding)
             return
         made_here = " (made here; this is not D4RL's data)" if loaded.source == "recipe" else ""
         log(f"data: {loaded.source.upper()} {loaded.id}, {len(loaded.dataset)} transitions{made_here}")
@@ -155,10 +195,16 @@ class Experiment:
         logger = self.logger
         self.artifacts.save_distances(before, after)
         for name, score in summary["scores"].items():
-            logger.logkv(f"final/score/{name}", score["last_10"])
-        logger.logkv("final/gain", summary["gain"])
+            if score["last_10"] is not None:
+                logger.logkv(f"final/score/{name}", score["last_10"])
+        if summary["gain"] is not None:
+            logger.logkv("final/gain", summary["gain"])
         for kind, gain in summary["gain_over"].items():
             logger.logkv(f"final/gain_over/{kind}", gain)
+        for name, figures in summary["model_return"].items():
+            for when, found in (("before", figures["before"]), ("after", figures)):
+                if found["mean"] is not None:
+                    logger.logkv(f"final/model_return/{name}/{when}", found["mean"])
         for kind, both in summary["distance"].items():
             for when in ("before", "after"):
                 if both[when]["mean"] is not None:
@@ -194,6 +240,8 @@ class Experiment:
 
     def _record_failure(self, error: BaseException) -> None:
         """How the run ended, in record/failure.txt, where that can still be written."""
+        if isinstance(error, StoppedAfter):
+            return
         with contextlib.suppress(OSError), open(self.files.failure, "w", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n")
             if not isinstance(error, Interrupted):
@@ -207,6 +255,9 @@ def finished_summary(config: Config) -> dict[str, Any] | None:
     path = RunFiles(config.resume).summary
     if not os.path.exists(path):
         return None
+    if config.stop_after is not None or config.online_data is not None:
+        asked = "--online-data comes" if config.online_data is not None else "--stop-after comes"
+        raise UserError(f"{config.resume} is complete: {asked} too late")
     refuse_differences(dataclasses.asdict(config), recorded_settings(config.resume), config.resume)
     print(f"{config.resume} is complete: nothing is left to do", file=sys.stderr)
     return read_summary(path)

@@ -21,6 +21,8 @@ from doof_ext.evaluation.returns import Evaluation, StageScores
 from doof_ext.experiment.provenance import versions
 from doof_ext.files import read_json
 
+_NOT_EVALUATED = "nothing was evaluated in the environment (--eval-episodes 0); model_return has the model's estimate"
+
 
 def build_summary(
     config: Config,
@@ -60,6 +62,7 @@ def build_summary(
     return {
         **{name: getattr(config, name) for name in same},
         "rounds": config.rounds,
+        "horizon": config.horizon,
         "control": config.control,
         "pretrained": config.pretrained,
         "kit": {"name": kit.NAME, "version": kit.VERSION},
@@ -72,7 +75,7 @@ def build_summary(
         },
         "online_steps": sum(stage["env_steps"] for stage in stages),
         "scores": scores,
-        "gain": scores["finetuned"]["last_10"] - scores["pretrained"]["last_10"],
+        "gain": _gain(scores),
         "distance": distance,
         "stages": list(stages),
         "versions": versions(),
@@ -82,9 +85,17 @@ def build_summary(
     }
 
 
+def _gain(scores: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """What finetuning gained; None where a policy was not evaluated."""
+    before, after = (scores[name]["last_10"] for name in ("pretrained", "finetuned"))
+    return None if before is None or after is None else after - before
+
+
 def _score(env: Any, found: StageScores, final: Evaluation | None) -> dict[str, Any]:
     last = found.last
-    assert last is not None
+    if last is None:
+        numbers = dict.fromkeys(("last_10", "best", "mean", "std", "length", "final"))
+        return {**numbers, "episodes": 0, "returns": [], "reason": _NOT_EVALUATED}
     return {
         "last_10": found.last_10,
         "best": found.best,
@@ -110,7 +121,7 @@ _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
     "dataset": dict,
     "online_steps": int,
     "scores": dict,
-    "gain": _NUMBER,
+    "gain": (*_NUMBER, _NONE),  # None where nothing was evaluated
     "distance": dict,
     "stages": list,
     "versions": dict,
@@ -136,6 +147,10 @@ def read_summary(path: str) -> dict[str, Any]:
     for name, score in summary["scores"].items():
         if not _complete_score(score):
             raise UserError(f"{path} is damaged: the score {name!r} is {score!r}")
+    estimates = summary.setdefault("model_return", {})
+    if not isinstance(estimates, dict) or not all(map(_is_estimate, estimates.values())):
+        raise UserError(f"{path} is damaged: model_return is {estimates!r}")
+    summary.setdefault("horizon", 0)
     over = summary.setdefault("gain_over", {})
     if not isinstance(over, dict) or not all(map(_is_number, over.values())):
         raise UserError(f"{path} is damaged: gain_over is {over!r}")
@@ -156,11 +171,23 @@ def _complete_score(score: Any) -> bool:
     score.setdefault("last_10", score.get("mean"))
     for name in ("best", "length", "final"):
         score.setdefault(name, None)
+    if score.get("episodes") == 0:  # nothing was evaluated
+        return isinstance(score.get("reason"), str) and all(score.get(n) is None for n in ("mean", "std", "last_10"))
     optional = [score[name] for name in ("best", "length") if score[name] is not None]
     if isinstance(score["final"], dict):
         optional += [score["final"].get(name) for name in ("mean", "std", "episodes")]
     required = [score.get(name) for name in ("mean", "std", "episodes", "last_10")]
     return isinstance(score["final"], dict | None) and all(map(_is_number, required + optional))
+
+
+def _is_estimate(figures: Any) -> bool:
+    """Whether a policy's return in the model is whole."""
+    names = ("mean", "pessimistic", "spread", "penalised_mean")
+    halves = (figures, figures.get("before")) if isinstance(figures, dict) else (None,)
+    return all(
+        isinstance(half, dict) and all(half.get(name, "") is None or _is_number(half.get(name)) for name in names)
+        for half in halves
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -212,7 +212,7 @@ class WandbLogger:
             if len(column)
         }
         self._run.log({"final/scores": table, **histograms}, step=self.rows, commit=True)
-        shown = ("dataset", "physics", "scores", "gain", "gain_over", "distance")
+        shown = ("dataset", "physics", "scores", "gain", "gain_over", "model_return", "distance")
         self._run.summary.update({name: summary[name] for name in shown})
         for name, (kind, paths) in files.items():
             artifact = wandb.Artifact(f"{name}-{self._run.id}", type=kind, metadata=summary["dataset"])

@@ -11,6 +11,7 @@ import torch
 from doof_ext import kit
 from doof_ext.checkpointing.training_state import Counters, StateAdapter, Stateful, TrainingState
 from doof_ext.errors import DivergenceError
+from doof_ext.evaluation.model_return import ModelReturn, ModelReturns
 from doof_ext.evaluation.returns import Evaluation, StageScores, evaluate
 from doof_ext.learning.actor_critic import MeanLosses
 from doof_ext.learning.policy import ModelBasedPolicy
@@ -31,7 +32,9 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             what the fractions leave of a batch, they are what the policy learns from as ``batch["fake"]``.
         start_sources: Buffers that rollouts start from; by default the real buffer alone.
         first_timestep: Where the curve continues.
-        on_epoch: Called after each epoch with its number and the evaluation.
+        eval_episodes: Episodes of the evaluation after each epoch; with 0 the environment is not touched.
+        on_epoch: Called after each epoch with its number, the evaluation and the model's estimate, None without one.
+        model_return: What estimates the policy's return in the dynamics after each epoch; None for nothing.
         state: The run's state, to resume from and to save to.
         round: The round of stages 2-5, for the log.
     """
@@ -57,7 +60,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         bonus_sources: Sources = (),
         start_sources: Sources | None = None,
         first_timestep: int = 0,
-        on_epoch: Callable[[int, Evaluation], object] | None = None,
+        on_epoch: Callable[[int, Evaluation | None, ModelReturn | None], object] | None = None,
+        model_return: ModelReturns | None = None,
         state: TrainingState | None = None,
         round: int = 1,
     ) -> None:
@@ -89,12 +93,13 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         self.policy, self.fake_buffer, self.logger, self.eval_env = policy, fake_buffer, logger, eval_env
         self.rollout_setting, self.epoch, self.step_per_epoch = rollout_setting, epoch, step_per_epoch
         self.eval_episodes, self.first_timestep, self.on_epoch = eval_episodes, first_timestep, on_epoch
+        self.model_return = model_return
         self.bonus_buffers = [buffer for buffer, _ in bonus_sources]
         self.scores = StageScores()
         self.state, self.round = state or TrainingState(), round
 
     def train(self) -> dict[str, float]:
-        """Runs all epochs; returns {"last_10_performance"}. ``scores`` holds all evaluations."""
+        """Runs all epochs; returns {"last_10_performance"}, {} without. ``scores`` holds all evaluations."""
         rollout_freq, _, rollout_length = self.rollout_setting
         losses = MeanLosses(self.policy.dynamics.device)
         progress = Counters(epoch=0, step=0, rollout_info={})
@@ -112,19 +117,22 @@ class DOOFTrainer(kit.MBPolicyTrainer):
                 self.lr_scheduler.step()
             means = losses.read(where)
             self.policy.check_weights(where)
-            evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
-            self.scores.add(evaluation)
+            evaluation = None
+            if self.eval_episodes:
+                evaluation = evaluate(self.policy, self.eval_env, self.eval_episodes)
+                self.scores.add(evaluation)
+            estimate = None if self.model_return is None else self.model_return(self.policy, self.policy.dynamics)
             progress.epoch, progress.step = progress.epoch + 1, 0
             timestep = self.first_timestep + progress.epoch * self.step_per_epoch
-            self._log(timestep, evaluation, means, progress.rollout_info)
+            self._log(timestep, evaluation, estimate, means, progress.rollout_info)
             progress.rollout_info = {}
             if self.on_epoch is not None:
-                self.on_epoch(progress.epoch, evaluation)
+                self.on_epoch(progress.epoch, evaluation, estimate)
             self.state.after_epoch()
         if not complete:
             # stage 1 has yet to draw pairs from the fake buffer, which a checkpoint after this commit no longer holds
             self.state.commit("policy", "scores", save=self.stage != 1)
-        return {"last_10_performance": self.scores.last_10}
+        return {} if self.scores.last_10 is None else {"last_10_performance": self.scores.last_10}
 
     def _components(self, losses: MeanLosses, progress: Counters) -> dict[str, Stateful]:
         """All that the rest of the training depends on."""
@@ -148,14 +156,27 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         return info
 
     def _log(
-        self, timestep: int, evaluation: Evaluation, losses: dict[str, float], rollout_info: dict[str, float]
+        self,
+        timestep: int,
+        evaluation: Evaluation | None,
+        estimate: ModelReturn | None,
+        losses: dict[str, float],
+        rollout_info: dict[str, float],
     ) -> None:
-        row = {
-            "eval/normalized_episode_reward": evaluation.mean,
-            "eval/normalized_episode_reward_std": evaluation.std,
-            "eval/episode_reward": float(np.mean(evaluation.returns)),
-            "eval/episode_length": float(np.mean(evaluation.lengths)),
-            "eval/episode_length_std": float(np.std(evaluation.lengths)),
+        row: dict[str, float] = {}
+        if evaluation is not None:
+            row = {
+                "eval/normalized_episode_reward": evaluation.mean,
+                "eval/normalized_episode_reward_std": evaluation.std,
+                "eval/episode_reward": float(np.mean(evaluation.returns)),
+                "eval/episode_length": float(np.mean(evaluation.lengths)),
+                "eval/episode_length_std": float(np.std(evaluation.lengths)),
+            }
+        if estimate is not None:
+            figures = estimate.figures
+            row["eval/model_return"] = figures.pop("mean")
+            row |= {f"eval/model_return_{name}": value for name, value in figures.items()}
+        row |= {
             "stage": self.stage,
             "round": self.round,
             **losses,

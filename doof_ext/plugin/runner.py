@@ -93,14 +93,19 @@ def split_arguments(argv: Sequence[str]) -> tuple[str, list[str], list[str]]:
     return os.path.expanduser(own[0]), own[1:], doof
 
 
+_OF_THE_RUNNER = ("algo", "env_id", "env", "action_low", "action_high", "termination", "max_episode_steps")
+
+
 def doof_settings(runner: Runner, arguments: Sequence[str]) -> dict[str, Any]:
     """The settings of DOOF's flags; raises UserError for unknown flags and for those that the runner has itself."""
     try:
         given = given_flags(arguments)
     except UserError as error:
         raise UserError(str(error).replace("--", "--doof-")) from error
+    if "online_data" in given:
+        raise UserError("--doof-online-data: a runner's run takes its steps itself, or by doof_ext.OnlineSession")
     for name in given:
-        if name in runner.flags or name in ("algo", "env_id", "termination", "max_episode_steps"):
+        if name in runner.flags or name in _OF_THE_RUNNER:
             flag = name.replace("_", "-")
             raise UserError(f"--doof-{flag}: that is the runner's to say (--{flag}, or its choice of policy and task)")
     return given

@@ -123,10 +123,12 @@ class Session:
             """The script's trainer: pretrains as the script has it, then runs stages 2-5."""
 
             def __init__(self, policy: Any, eval_env: Any, *args: Any, **kwargs: Any) -> None:
-                state = session.experiment.state
-                super().__init__(  # type: ignore[misc]  # the kit's scripts pass no state
-                    policy, session._task_env(eval_env), *args, state=state, **kwargs
-                )
+                experiment = session.experiment
+                own = {
+                    "state": experiment.state,
+                    "model_return": pipeline.model_returns(session.config, experiment.loaded.dataset),
+                }
+                super().__init__(policy, session._task_env(eval_env), *args, **kwargs | own)
 
             def train(self) -> dict[str, float]:
                 return session._run(self, super().train)

@@ -20,7 +20,7 @@ from doof_ext.report.drawing import (
     panels,
     run_label,
 )
-from doof_ext.report.runs import CONTROL, Run, gains_over, grouped
+from doof_ext.report.runs import CONTROL, Run, gains_over, grouped, is_scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,8 +37,8 @@ def exploration_change(runs: Sequence[Run]) -> Drawing:
         "score (its absolute value), per task and ratio λ_on : λ_off; points are seeds."
     )
     changes: dict[tuple[str, str], list[float]] = {}
-    for run in runs:
-        scores = run.summary["scores"] if run.summary else {}
+    for run in filter(is_scored, runs):
+        scores = run.results["scores"]
         if "exploration" in scores and run.settings["exploration_ratio"] != 0 and scores["pretrained"]["last_10"]:
             before, after = scores["pretrained"]["last_10"], scores["exploration"]["last_10"]
             changes.setdefault((run_label(run), run.arm), []).append(100 * (after - before) / abs(before))
@@ -78,7 +78,8 @@ def _curves(runs: Sequence[Run]) -> _Curves:
 
 
 def _pretrained(runs: Sequence[Run], task: str) -> float | None:
-    found = [run.summary["scores"]["pretrained"]["last_10"] for run in runs if run.summary and run_label(run) == task]
+    of_task = [run for run in runs if is_scored(run) and run_label(run) == task]
+    found = [run.results["scores"]["pretrained"]["last_10"] for run in of_task]
     return float(np.mean(found)) if found else None
 
 

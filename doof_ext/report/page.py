@@ -14,6 +14,7 @@ from typing import Any
 from doof_ext.errors import UserError
 from doof_ext.files import publish
 from doof_ext.report.figures import Drawing, all_figures, render
+from doof_ext.report.model_returns import model_return_curves, model_return_table
 from doof_ext.report.runs import Run, check_alike, find_runs
 from doof_ext.report.tables import Table, all_tables
 
@@ -33,6 +34,7 @@ _SETTINGS = (  # those that the page lists
     "dynamics_epochs",
     "eval_episodes",
     "final_episodes",
+    "horizon",
     "batch_size",
     "actor_lr",
     "critic_lr",
@@ -72,7 +74,8 @@ def write_report(
     for run in runs:
         if run.problem:
             warn(f"{run.directory}: {run.problem}")
-    figures, tables = all_figures(runs), all_tables(runs)
+    figures = [*all_figures(runs), model_return_curves(runs)]
+    tables = [*all_tables(runs), model_return_table(runs)]
     try:
         os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
         with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out))) as folder:

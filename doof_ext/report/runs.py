@@ -20,7 +20,8 @@ from doof_ext.files import read_json
 from doof_ext.tasks import get_spec
 
 CONTROL = "control"
-_SCORE = "eval/normalized_episode_reward"
+SCORE = "eval/normalized_episode_reward"
+MODEL_RETURN = "eval/model_return"
 _NUMBER = (int, float)
 _REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
     "task": str,
@@ -45,7 +46,7 @@ class Run:
         settings: record/hyper_param.json.
         summary: result/summary.json; None while the run is unfinished, or where the file is damaged.
         curve: The rows of policy_training_progress.csv, as numbers.
-        distances: See read_measurements.
+        distances: See read_measurements; without the kinds of which no pair could be simulated.
         problem: What is wrong with it; "" where nothing is.
     """
 
@@ -115,14 +116,14 @@ class Run:
         except UserError:
             return self.task
 
-    def finetuning(self) -> list[tuple[int, int, float]]:
-        """Stage 5's curve: (round, gradient steps of stage 5 so far in all rounds, score)."""
+    def finetuning(self, column: str = SCORE) -> list[tuple[int, int, float]]:
+        """Stage 5's curve: (round, gradient steps of stage 5 so far in all rounds, value); empty without the column."""
         steps = 0
         points: list[tuple[int, int, float]] = []
         for row in self.curve:
-            if row["stage"] == 5:
+            if row["stage"] == 5 and column in row:
                 steps += self.settings["step_per_epoch"]
-                points.append((int(row["round"]), steps, row[_SCORE]))
+                points.append((int(row["round"]), steps, row[column]))
         return points
 
 
@@ -190,7 +191,8 @@ def _curve(run: Run) -> None:
             rows = [
                 {name: float(value) for name, value in row.items() if name and value} for row in csv.DictReader(file)
             ]
-        if any(not {"stage", "round", _SCORE} <= set(row) for row in rows):
+        evaluated = any(SCORE in row for row in rows)
+        if any(not {"stage", "round", *([SCORE] if evaluated else [])} <= set(row) for row in rows):
             raise ValueError("a row without stage, round or score")
     except OSError as error:
         raise unreadable(path, error) from error
@@ -202,7 +204,8 @@ def _curve(run: Run) -> None:
 def _distances(run: Run) -> None:
     path = os.path.join(run.directory, "result", "distances.npz")
     if os.path.exists(path):
-        run.distances = read_measurements(path)
+        found = read_measurements(path)
+        run.distances = {kind: both for kind, both in found.items() if len(both.get("before", {}).get("distance", ()))}
 
 
 def _summary(run: Run) -> None:
@@ -248,8 +251,13 @@ def gains_over(members: Sequence[Run], runs: Iterable[Run], control: str) -> lis
     if any(run.control for run in members):
         return []
     beside = [run for run in runs if run.control == control and run.variant == members[0].variant]
-    theirs, ours = grouped(beside, lambda run: run.seed), grouped(members, lambda run: run.seed)
+    theirs, ours = (grouped(filter(is_scored, of_arm), lambda run: run.seed) for of_arm in (beside, members))
     return [_mean_gain(ours[seed]) - _mean_gain(theirs[seed]) for seed in ours if seed in theirs]
+
+
+def is_scored(run: Run) -> bool:
+    """Whether a run has ended, and its policies were evaluated in the environment."""
+    return run.summary is not None and run.summary["gain"] is not None
 
 
 def _mean_gain(runs: Sequence[Run]) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
-from doof_ext.report.runs import CONTROL, Run, control_order, gains_over, grouped
+from doof_ext.report.runs import CONTROL, Run, control_order, gains_over, grouped, is_scored
 from doof_ext.tasks import get_spec
 
 _REPETITIONS = 2000  # of the bootstrap
@@ -86,23 +86,25 @@ def all_tables(runs: Sequence[Run]) -> list[Table]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """The mean and, of several seeds, the standard deviation."""
+    """The mean and, of several seeds, the standard deviation; "" of none."""
+    if not values:
+        return ""
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values):.1f}" if len(values) > 1 else "")
 
 
 def _scores(runs: Sequence[Run], name: str, measure: str = "last_10") -> list[Any]:
-    return [run.results["scores"][name][measure] for run in runs if name in run.results["scores"]]
+    found = [run.results["scores"][name][measure] for run in runs if name in run.results["scores"]]
+    return [score for score in found if score is not None]
 
 
 def _beside(runs: Sequence[Run], measure: str) -> str:
     """The finetuned policies' last, best or final score, of the runs that have it."""
-    found = [score for score in _scores(runs, "finetuned", measure) if score is not None]
-    values = [score["mean"] for score in found] if measure == "final" else found
-    return _spread(values) if values else ""
+    found = _scores(runs, "finetuned", measure)
+    return _spread([score["mean"] for score in found] if measure == "final" else found)
 
 
 def _gains(runs: Sequence[Run]) -> list[float]:
-    return [run.results["gain"] for run in runs]
+    return [run.results["gain"] for run in runs if is_scored(run)]
 
 
 def score_table(runs: Sequence[Run]) -> Table:
@@ -117,10 +119,12 @@ def score_table(runs: Sequence[Run]) -> Table:
             beside = [_beside(members, measure) for measure in ("mean", "best", "final")]
             over = [_mean_over(gains_over(members, of_task, control), len(members)) for control in CONTROLS]
             data, count = _data(of_task[0]), str(len(members))
-            gain = f"{np.mean(_gains(members)):+.1f}"
+            gains = _gains(members)
+            gain = f"{np.mean(gains):+.1f}" if gains else ""
             rows.append([of_task[0].paper_name, data, arm, count, before, after, *beside, gain, *over])
-            means.append(np.mean(_scores(members, "finetuned")))
-        best.add((first + int(np.argmax(means)), 5))
+            means.append(np.mean(_scores(members, "finetuned") or [-np.inf]))
+        if max(means) > -np.inf:
+            best.add((first + int(np.argmax(means)), 5))
     strict = CONTROLS[0]
     without = sorted({r.paper_name for r in finished} - {r.paper_name for r in finished if r.control == strict})
     return Table(
@@ -146,7 +150,7 @@ def _mean_over(gains: Sequence[float], seeds: int) -> str:
 
 
 def _of_older_runs(runs: Sequence[Run]) -> str:
-    older = [run for run in runs if run.results["scores"]["finetuned"]["best"] is None]
+    older = [run for run in runs if is_scored(run) and run.results["scores"]["finetuned"]["best"] is None]
     return " Runs of earlier versions have the score of the last evaluation alone." if older else ""
 
 
@@ -240,7 +244,7 @@ def intervals(
 
 def aggregate_table(runs: Sequence[Run]) -> Table:
     """Table 7: average gains per kind of dataset, with 95 % stratified bootstrap intervals (rliable)."""
-    finished = [run for run in runs if run.summary]
+    finished = [run for run in runs if is_scored(run)]
     rows: list[list[str]] = []
     uneven: list[str] = []
     order: dict[tuple[str, str], int] = {}

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from doof_ext.errors import UserError
-from doof_ext.tasks.specs import TaskSpec, get_spec, name_of_env, register, spec_of_env, task_names, termination_rule
+from doof_ext.tasks.specs import (
+    TaskSpec,
+    get_spec,
+    load_function,
+    name_of_env,
+    register,
+    spec_of_data,
+    spec_of_env,
+    task_names,
+    termination_rule,
+)
 
 if TYPE_CHECKING:
     from doof_ext.tasks.protocol import TaskEnv
@@ -13,9 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "TaskSpec",
     "get_spec",
+    "load_function",
     "make_env",
     "name_of_env",
     "register",
+    "spec_of_data",
     "spec_of_env",
     "task_names",
     "termination_rule",
@@ -41,6 +53,8 @@ def make_env(task: str | TaskSpec, seed: int = 0, physics: str = "d4rl") -> Task
         UserError: The task is unknown, its environment cannot be made, or its spaces are not boxes.
     """
     spec = get_spec(task) if isinstance(task, str) else task
+    if spec.env_id is None:
+        raise UserError(f"{spec.name} has no environment")
     if physics == "mujoco-py":
         if spec.domain not in _LOCOMOTION:
             raise UserError(f"{spec.name} has no mujoco-py environment here; choose another --physics")

@@ -89,6 +89,7 @@ def make_gymnasium(spec: TaskSpec, **settings: Any) -> gymnasium.Env:
         settings["max_episode_steps"] = spec.max_episode_steps
     search_working_folder()
     try:
+        assert spec.env_id is not None  # make_env has refused it
         if callable(spec.env_id):
             env = spec.env_id()
             return gymnasium.wrappers.TimeLimit(env, spec.max_episode_steps) if spec.max_episode_steps else env

@@ -43,8 +43,12 @@ def reset_env(env: TaskEnv) -> np.ndarray:
     return observation
 
 
-def check_env(env: TaskEnv) -> None:
+def check_env(env: TaskEnv, step: bool = True) -> None:
     """Resets an environment and takes one step, in the middle of the action bounds, before anything is trained for it.
+
+    Args:
+        env: A task's environment.
+        step: Whether to take the step; without, it is only reset.
 
     Raises:
         UserError: It cannot be reset or stepped, or returns what does not fit its spaces.
@@ -52,7 +56,8 @@ def check_env(env: TaskEnv) -> None:
     low, high = (np.asarray(bound, np.float32) for bound in (env.spec.action_low, env.spec.action_high))
     try:
         reset_env(env)
-        step_env(env, low + (high - low) / 2)
+        if step:
+            step_env(env, low + (high - low) / 2)
     except EnvironmentFailedError as error:
         raise UserError(
             f"{env.spec.name}: {error}; as Gymnasium has it, reset() returns (observation, info), step(action) returns "

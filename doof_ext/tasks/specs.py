@@ -24,13 +24,13 @@ TerminationFn = Callable[[Any, Any, Any], Any]
 class TaskSpec:
     """What DOOF must know of a task before it has data.
 
-    A task of your own needs ``name``, ``env_id`` and ``termination``; the rest has defaults. Scores are normalised as
-    D4RL does: ``(return - ref_min_score) / (ref_max_score - ref_min_score)``, times 100 where they are shown; without
-    reference returns the score shown is the return itself.
+    A task of your own needs ``name``, ``env_id`` (None where it has no environment) and ``termination``; the rest has
+    defaults. Scores are normalised as D4RL does: ``(return - ref_min_score) / (ref_max_score - ref_min_score)``, times
+    100 where they are shown; without reference returns the score shown is the return itself.
     """
 
     name: str
-    env_id: str | Callable[[], Any]  # Gymnasium's id ("package.module:Id-v0" imports the module), or a factory
+    env_id: str | Callable[[], Any] | None  # Gymnasium's id ("package.module:Id-v0" imports the module), or a factory
     termination: str | TerminationFn | None = None  # see termination_rule(); D4RL's domains have their own
     max_episode_steps: int | None = None  # time limit; as registered with Gymnasium by default
     ref_min_score: float = 0.0  # return of D4RL's random policy
@@ -180,6 +180,31 @@ def spec_of_env(name: str, env_id: str, termination: str | None, max_episode_ste
     return _checked(TaskSpec(name, env_id, termination, max_episode_steps))
 
 
+def spec_of_data(
+    name: str,
+    termination: str | None,
+    action_low: tuple[float, ...] | None,
+    action_high: tuple[float, ...] | None,
+    max_episode_steps: int | None = None,
+) -> TaskSpec:
+    """The spec of a task without an environment (``--env none``), with the kit's defaults.
+
+    Its dimensions are the data's; a single bound is that of every action dimension.
+
+    Raises:
+        UserError: A bound is missing or not below the other, or the task has no termination rule.
+    """
+    if action_low is None or action_high is None:
+        raise UserError("--env none: which actions may be taken? Give --action-low and --action-high, in their units")
+    if len({1, len(action_low), len(action_high)}) > 2:
+        raise UserError(f"--action-low has {len(action_low)} numbers, --action-high {len(action_high)}")
+    both = max(len(action_low), len(action_high))
+    low, high = (bound * both if len(bound) == 1 else bound for bound in (action_low, action_high))
+    if not all(a < b for a, b in zip(low, high, strict=True)):
+        raise UserError(f"--action-low {low} is not below --action-high {high} in every dimension")
+    return _checked(TaskSpec(name, None, termination, max_episode_steps, action_low=low, action_high=high))
+
+
 def _checked(spec: TaskSpec) -> TaskSpec:
     if not re.fullmatch(r"\w[\w.+-]*", spec.name):
         raise UserError(f"task name {spec.name!r} names folders; use letters, digits, '-', '_' and '.'")
@@ -215,18 +240,32 @@ def termination_rule(spec: TaskSpec) -> TerminationFn | None:
         return spec.termination
     if spec.termination == "never":
         return never
-    module, _, function = spec.termination.partition(":")
-    if not (module and function):
-        raise UserError(f"--termination {spec.termination!r} is neither module:function nor 'never'")
+    return load_function("--termination", spec.termination, "module:function nor 'never'")
+
+
+def load_function(flag: str, text: str, right: str = "a module nor a function: give module:function") -> Any:
+    """The function that a flag names as ``module:function``; the working folder is searched too.
+
+    Args:
+        flag: The flag, for errors.
+        text: Its value.
+        right: What the value is neither of where it has another form.
+
+    Raises:
+        UserError: The function cannot be imported.
+    """
+    module, _, name = text.partition(":")
+    if not (module and name):
+        raise UserError(f"{flag} {text!r} is neither {right}")
     search_working_folder()
     try:
-        rule = getattr(importlib.import_module(module), function)
+        function = getattr(importlib.import_module(module), name)
     except Exception as error:  # the user's module may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"--termination {spec.termination!r}: {reason}") from error
-    if not callable(rule):
-        raise UserError(f"--termination {spec.termination!r} is not a function")
-    return rule
+        raise UserError(f"{flag} {text!r}: {reason}") from error
+    if not callable(function):
+        raise UserError(f"{flag} {text!r} is not a function")
+    return function
 
 
 def search_working_folder() -> None:

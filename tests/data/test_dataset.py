@@ -1,5 +1,6 @@
 """The D4RL HDF5 file: round trip, and every way it can be unusable."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from doof_ext.data.dataset import Dataset, check_writable, dataset_from_columns, read_dataset, write_dataset
+from doof_ext.data.dataset import (
+    Dataset,
+    check_writable,
+    concatenate,
+    dataset_from_columns,
+    read_dataset,
+    write_dataset,
+)
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec
 from doof_ext.tasks.d4rl_package import prepare_import
@@ -193,6 +201,13 @@ def test_arrays_without_a_required_column_are_refused(dataset):
     columns = {name: getattr(dataset, name) for name in ("observations", "actions", "terminals")}
     with pytest.raises(UserError, match=r"package: no rewards; a D4RL file has observations"):
         dataset_from_columns("package", columns)
+
+
+def test_steps_without_states_follow_and_precede_those_with(dataset):
+    bare = dataclasses.replace(dataset, states={})
+    for first, second in ((dataset, bare), (bare, dataset)):
+        both = concatenate(first, second)
+        assert both.states == {} and len(both) == 2 * len(dataset)
 
 
 def test_a_file_that_another_process_writes_is_refused_with_the_reason(tmp_path, dataset):

@@ -47,6 +47,12 @@ def test_the_checkpoint_benchmark_runs_at_small_sizes():
     assert done.returncode == 0 and "% of the time" in done.stdout, done.stderr
 
 
+def test_the_benchmark_of_a_session_runs_at_small_sizes():
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "bench_act.py"), "--small"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and done.stdout.count(" us in 99 %") == 8, done.stderr
+
+
 @pytest.mark.parametrize("name", ["engine_1_thread", "engine_2_threads"])
 def test_the_docs_speed_is_the_reports(name):
     page = (ROOT / "docs" / "speed.md").read_text()

@@ -22,6 +22,10 @@ def _run(script, *argv, cwd):
     return subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
 
 
+def _texts(folder, name):
+    return [path.read_text() for path in sorted(folder.rglob(name))]
+
+
 def _summary(logdir):
     (path,) = Path(logdir).glob("*/*/*/result/summary.json")
     return json.loads(path.read_text())
@@ -184,6 +188,20 @@ def test_the_pen_runs_on_a_small_labelled_file_of_random_actions(tmp_path):
     summary = _summary(tmp_path / "log")
     assert summary["dataset"]["source"] == "recipe" and summary["physics"] == "d4rl"
     assert summary["distance"]["fake_buffer"]["before"]["mean"] > 0
+
+
+def test_the_quickstart_shows_doof_beside_its_control_and_a_report(tmp_path):
+    done = _run("quickstart.py", "--task", "hopper-random-v2", "--preset", "smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = {summary["control"]: summary for summary in map(json.loads, _texts(tmp_path, "summary.json"))}
+    control, doof = found["no-online-data"], found[None]
+    assert control["scores"]["pretrained"] == doof["scores"]["pretrained"]
+    assert (control["online_steps"], doof["online_steps"]) == (0, 300)
+    over = doof["gain"] - control["gain"]
+    assert f"({over:+.1f} over the control no-online-data)" in done.stdout
+    assert f"the control no-online-data: score {control['scores']['finetuned']['last_10']:.1f}" in done.stdout
+    assert done.stdout.endswith("report: report/report.html\n")
+    assert "no-online-data" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_your_own_task_runs_as_the_example_shows(tmp_path):

@@ -30,6 +30,7 @@ FIGURES = [
     "figure-6c",
     "figure-7",
     "figure-8",
+    "figure-model-return",
 ]
 
 
@@ -54,7 +55,7 @@ def test_every_figure_and_table_is_there(report):
         f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")
     )
     assert sorted(path.name for path in (out / "tables").iterdir()) == sorted(
-        f"table-{number}.{kind}" for number in (2, 3, 6, 7) for kind in ("csv", "md", "tex")
+        f"table-{number}.{kind}" for number in (2, 3, 6, 7, "model-return") for kind in ("csv", "md", "tex")
     )
     assert sorted(path.name for path in out.iterdir()) == ["figures", "report.html", "tables"]
 

@@ -1,0 +1,98 @@
+"""What the model said of the policies, and how well its order of the epochs agrees with the environment's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from doof_ext.report.drawing import Drawing, arm_colour, arm_line, grid_size, nothing_to_draw, panels, run_label
+from doof_ext.report.runs import MODEL_RETURN, SCORE, Run, grouped
+from doof_ext.report.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_ESTIMATES = {
+    "mean": MODEL_RETURN,
+    "least elite": f"{MODEL_RETURN}_pessimistic",
+    "penalised": f"{MODEL_RETURN}_penalised_mean",
+    "penalised, least": f"{MODEL_RETURN}_penalised_pessimistic",
+}
+_STAGES = {1: "1 pretrain", 5: "5 finetune"}
+_FEWEST = 3  # epochs that can be ranked
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Spearman's rank correlation of two columns, ties at their mean rank; None where one of them never changes."""
+    first, second = (_ranks(np.asarray(column, np.float64)) for column in (x, y))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(column: np.ndarray) -> np.ndarray:
+    _, place, counts = np.unique(column, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[place]
+
+
+def model_return_table(runs: Sequence[Run]) -> Table:
+    """Of each run and stage: the rank correlation over epochs between the score and the model's estimates."""
+    rows: list[list[str]] = []
+    for run in runs:
+        for stage, title in _STAGES.items():
+            epochs = [row for row in run.curve if row["stage"] == stage and {SCORE, MODEL_RETURN} <= set(row)]
+            if len(epochs) < _FEWEST:
+                continue
+            scores = [row[SCORE] for row in epochs]
+            found = [rank_correlation(scores, [row[name] for row in epochs]) for name in _ESTIMATES.values()]
+            cells = ["" if value is None else f"{value:+.2f}" for value in found]
+            rows.append([run.paper_name, run.arm, str(run.seed), title, str(len(epochs)), *cells])
+    return Table(
+        "table-model-return",
+        "How the model ranks a run's epochs: Spearman's rank correlation over the epochs of a stage between the true "
+        "score and the policy's return in the dynamics (eval/model_return): the mean of the elites and the least of "
+        "them, unpenalised and less λ_off·u. 1: the same order; 0: none.",
+        ["task", "arm", "seed", "stage", "epochs", *_ESTIMATES],
+        rows,
+        missing="" if rows else "runs with scores and model returns of three epochs",
+    )
+
+
+def model_return_curves(runs: Sequence[Run]) -> Drawing:
+    """The model's estimate while the policy is finetuned."""
+    name, question = "figure-model-return", "What does the model say of the policy?"
+    caption = (
+        "The policy's return in the finetuned dynamics during stage 5 (eval/model_return, its horizon is in the "
+        "settings), mean of the elites and over seeds; the band reaches down to the least elite. It is an estimate: "
+        "the table of rank correlations says how far it agrees with the environment."
+    )
+    tasks: dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
+    for (task, arm), members in grouped(runs, lambda run: (run_label(run), run.arm)).items():
+        found = [(run.finetuning(MODEL_RETURN), run.finetuning(_ESTIMATES["least elite"])) for run in members]
+        found = [both for both in found if both[0]]
+        if found:
+            length = min(len(mean) for mean, _ in found)
+            steps = np.array([step for _, step, _ in found[0][0][:length]])
+            mean, least = (np.mean([[y for *_, y in both[i][:length]] for both in found], axis=0) for i in range(2))
+            tasks.setdefault(task, {})[arm] = steps, mean, least
+    if not tasks:
+        return nothing_to_draw(name, question, caption, "a run with --horizon above 0 that has reached stage 5")
+
+    def draw(figure: Figure) -> None:
+        for axis, (task, arms) in zip(panels(figure, len(tasks), columns=2), tasks.items(), strict=True):
+            for arm, (steps, mean, least) in arms.items():
+                colour = arm_colour(arm, list(arms))
+                axis.plot(steps / 1000, mean, color=colour, ls=arm_line(arm, list(arms)), label=arm, marker=".")
+                axis.fill_between(steps / 1000, least, mean, color=colour, alpha=0.2, lw=0)
+            axis.set(title=task, xlabel="gradient steps of stage 5, thousands", ylabel="model return")
+            axis.legend(fontsize=7)
+
+    ends = []
+    for task, arms in tasks.items():
+        of_arms = (f"{arm} {mean[-1]:.4g}, least elite {least[-1]:.4g}" for arm, (_, mean, least) in arms.items())
+        ends.append(f"{task}: {', '.join(of_arms)}")
+    alt = f"Model returns at the end: {'; '.join(ends)}."
+    return Drawing(name, question, caption, alt, grid_size(len(tasks), 4.6, 3.2, 2), draw)
