@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -34,7 +35,7 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], processe
         yield from map(function, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(processes, context, _end_with_parent) as pool:
         try:
             yield from pool.map(function, jobs)
         except concurrent.futures.process.BrokenProcessPool as error:
@@ -42,3 +43,15 @@ def in_parallel(function: Callable[[Job], Result], jobs: Iterable[Job], processe
                 "a worker process ended early: killed, for want of memory perhaps, or started by a script that does "
                 "not keep its work under `if __name__ == '__main__':`"
             ) from error
+
+
+def _end_with_parent() -> None:
+    """Has this worker end when its parent does, killed as that may be: it would wait for work for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -61,8 +61,8 @@ def check_same_run(checkpoint: Mapping[str, Any], fingerprint: Mapping[str, Any]
             raise UserError(f"the checkpoint is of a run with other {name} than these; nothing was resumed")
 
 
-STAGES = ("pretrain", "explore", "collect", "finetune_dynamics", "finetune_policy")
-"""The stages of a round in order; stage 1 is the first round's alone."""
+STAGES = ("pretrain", "explore", "collect", "finetune_dynamics", "finetune_policy", "final_evaluation")
+"""The stages of a round in order; the first is the first round's alone, the last the last's."""
 
 
 def position(checkpoint: Mapping[str, Any]) -> tuple[str, int]:

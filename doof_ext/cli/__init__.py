@@ -3,6 +3,7 @@
     doof run        a DOOF run (run_doof.py)
     doof data       makes, converts and describes datasets (make_dataset.py)
     doof report     figures, tables and a page for run directories (report_doof.py)
+    doof tune       many runs on Ray (tune_doof.py)
     doof export     a run's policy as a folder of its own (export_doof.py)
     doof kit        OfflineRL-Kit's own runners with DOOF plugged in (python -m doof_ext)
 
@@ -20,6 +21,7 @@ _COMMANDS = {
     "run": "doof_ext.cli.run",
     "data": "doof_ext.cli.data",
     "report": "doof_ext.cli.report",
+    "tune": "doof_ext.cli.tune",
     "export": "doof_ext.cli.export",
     "kit": "doof_ext.cli.kit",
 }

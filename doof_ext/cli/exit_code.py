@@ -20,15 +20,18 @@ def print_anywhere() -> None:
 
 
 def closing_table(summary: Mapping[str, Any]) -> str:
-    """A run's results in a few lines: three scores, the gains, the dynamics distance before and after stage 4.
+    """A run's results in a few lines: three scores, the model's estimates, the gains, the dynamics distance.
 
     Where nothing was evaluated, a line says so in place of scores and gains.
     """
     data = summary["dataset"]
     kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
     lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
-    lines += _scores(summary)
-    lines += _model_returns(summary["model_return"], summary["horizon"])
+    estimates = _model_returns(summary["model_return"], summary["horizon"])
+    if summary["gain"] is None:
+        lines += [f"no scores: {summary['scores']['finetuned']['reason']}", *estimates]
+    else:
+        lines += [*_scores(summary["scores"]), *estimates, _gain(summary), _legend(summary["scores"]["finetuned"])]
     distance = summary["distance"]["fake_buffer"]
     before, after = distance["before"]["mean"], distance["after"]["mean"]
     if before is None:
@@ -39,21 +42,23 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _scores(summary: Mapping[str, Any]) -> list[str]:
-    """The lines of the scores and of the gains over them."""
-    if summary["gain"] is None:
-        return [f"no scores: {summary['scores']['finetuned']['reason']}"]
-    lines, final = [], any(score["final"] for score in summary["scores"].values())
+def _scores(scores: Mapping[str, Any]) -> list[str]:
+    """The lines of the scores."""
+    final = any(score["final"] for score in scores.values())
     names = ("score", "last", "std", "best", "length", *(["final"] if final else []))
-    lines.append(f"{'policy':<14}{''.join(f'{name:>8}' for name in names)}")
-    for name, score in summary["scores"].items():
+    lines = [f"{'policy':<14}{''.join(f'{name:>8}' for name in names)}"]
+    for name, score in scores.items():
         numbers = [score[column] for column in ("last_10", "mean", "std", "best", "length")]
         numbers += [score["final"] and score["final"]["mean"]] * final
         cells = ("-" if number is None else f"{number:.1f}" for number in numbers)
         lines.append(f"{name:<14}{''.join(f'{cell:>8}' for cell in cells)}")
+    return lines
+
+
+def _gain(summary: Mapping[str, Any]) -> str:
+    """The line of the gain, and of the gains over the controls."""
     over = ", ".join(f"{gain:+.1f} over the control {kind}" for kind, gain in summary["gain_over"].items())
-    lines.append(f"{'gain':<14}{summary['gain']:>+8.1f}{f'   ({over})' if over else ''}")
-    return [*lines, _legend(summary["scores"]["finetuned"])]
+    return f"{'gain':<14}{summary['gain']:>+8.1f}{f'   ({over})' if over else ''}"
 
 
 def _model_returns(found: Mapping[str, Any], horizon: int) -> list[str]:
@@ -65,10 +70,8 @@ def _model_returns(found: Mapping[str, Any], horizon: int) -> list[str]:
         numbers = [figures[column] for column in ("mean", "pessimistic", "spread", "penalised_mean")]
         cells = ("-" if number is None else f"{number:.4g}" for number in (*numbers, figures["before"]["mean"]))
         lines.append(f"{name:<14}{''.join(f'{cell:>10}' for cell in cells)}")
-    legend = (
-        f"model return: the elites' sums of {horizon} predicted rewards in the finetuned dynamics; penalised: mean of"
-    )
-    return [*lines, f"{legend} r - lambda_off u; before: mean in the pretrained dynamics"]
+    what = f"sums of {horizon} predicted rewards in each elite of the finetuned dynamics"
+    return [*lines, f"model return: {what}; penalised: less lambda_off u; before: mean in the pretrained dynamics"]
 
 
 def _verdict(round: int, verdict: Mapping[str, Any]) -> str:

@@ -1,8 +1,4 @@
-"""The presets: budgets, never the algorithm.
-
-``paper`` is the paper's; the others shorten it. ``lite`` and ``quick`` have the guard, ``smoke`` runs every stage
-whatever comes of it.
-"""
+"""The presets: budgets only, never the algorithm. ``paper`` is the paper's; the others shorten it."""
 
 from types import MappingProxyType
 from typing import Any
@@ -16,20 +12,22 @@ _PAPER: dict[str, Any] = dict(
     rollout_batch_size=50_000,
     final_episodes=100,
     distance_samples=2000,
-    guard="off",
 )
 _LITE: dict[str, Any] = dict(
-    dynamics_epochs=20, epoch=100, explore_epochs=10, finetune_dynamics_epochs=20, finetune_epochs=60, guard="on"
+    dataset_steps=200_000,
+    dynamics_epochs=100,
+    epoch=100,
+    explore_epochs=10,
+    finetune_dynamics_epochs=20,
+    finetune_epochs=60,
 )
 _QUICK: dict[str, Any] = dict(
-    guard="on",
     dataset_steps=200_000,
-    dynamics_epochs=6,
-    epoch=20,
+    dynamics_epochs=8,
+    epoch=30,
     explore_epochs=2,
-    online_steps=5_000,
-    finetune_epochs=8,
-    finetune_dynamics_epochs=5,
+    finetune_epochs=10,
+    finetune_dynamics_epochs=6,
     finetune_dynamics_steps=400,
     rollout_batch_size=20_000,
     eval_episodes=2,

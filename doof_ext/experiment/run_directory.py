@@ -53,13 +53,17 @@ def check_logdir(logdir: str) -> None:
         raise UserError(f"cannot write to {logdir} ({existing} is no writable folder); choose another --logdir")
 
 
-def lock(directory: str) -> filelock.AcquireReturnProxy:
+def lock(directory: str, timeout: float = 0) -> filelock.AcquireReturnProxy:
     """Holds the run directory for this process until ``release()``; it is free again when the process ends.
+
+    Args:
+        directory: The run directory.
+        timeout: Seconds to wait for another process's end.
 
     Raises:
         UserError: Another process holds it, or it cannot be written.
     """
-    held = filelock.FileLock(os.path.join(directory, "lock"), timeout=0)
+    held = filelock.FileLock(os.path.join(directory, "lock"), timeout=timeout)
     try:
         return held.acquire()
     except filelock.Timeout as error:

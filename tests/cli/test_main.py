@@ -17,7 +17,7 @@ def _doof(*argv, encoding="utf-8"):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, encoding=encoding)
 
 
-@pytest.mark.parametrize("name", ["run", "data", "report", "export", "kit"])
+@pytest.mark.parametrize("name", ["run", "data", "report", "tune", "export", "kit"])
 def test_each_command_has_help_without_torch(name):
     done = _doof(name, "--help")
     assert done.returncode == 0 and len(done.stdout.splitlines()) > 3, done.stderr
@@ -43,7 +43,7 @@ def test_help_lists_the_commands():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["fly"], "doof: error: unknown command 'fly'; choose run, data, report, export, kit"),
+        (["fly"], "doof: error: unknown command 'fly'; choose run, data, report, tune, export, kit"),
         (["run", "--epoch", "-1"], "doof run: error: --epoch is -1; it must be at least 1"),
         (["data"], "doof data: error: give --task"),
         (["export", "nowhere"], "doof export: error: the following arguments are required: --format, --out"),

@@ -53,10 +53,11 @@ def test_the_paper_preset_is_the_papers():
     assert config.exploration_coef == 5.0
 
 
-def test_lite_is_the_contracts():
+def test_lite_is_what_was_measured():
     config = _parse("--preset", "lite")
     budgets = (config.dynamics_epochs, config.epoch, config.explore_epochs, config.online_steps, config.finetune_epochs)
-    assert budgets == (20, 100, 10, 10_000, 60) and config.final_episodes == 100
+    assert budgets == (100, 100, 10, 10_000, 60) and config.final_episodes == 100
+    assert config.dataset_steps == 200_000
 
 
 def test_presets_change_budgets_only():

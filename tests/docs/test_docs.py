@@ -82,7 +82,7 @@ def test_every_relative_link_and_anchor_exists(page):
 
 @each_page
 def test_every_path_that_is_named_exists(page):
-    folders = "doof_ext|run_example|benchmarks|docs|tools|results"
+    folders = "doof_ext|run_example|studies|benchmarks|docs|tools|results"
     for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", _prose(page)):
         assert (ROOT / path).exists(), path
 

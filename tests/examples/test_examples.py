@@ -213,6 +213,20 @@ def test_your_own_task_runs_as_the_example_shows(tmp_path):
     assert summary["distance"]["fake_buffer"]["before"] == {"mean": None, "max": None}
 
 
+def test_your_own_task_runs_as_on_a_real_system_too(tmp_path):
+    done = _run("run_own_task.py", "--steps", 400, "--preset", "smoke", "--by-hand", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "log").glob("my-pendulum/*/seed_1*")
+    assert f"next: collect_by_hand.py '{run.relative_to(tmp_path)}' --env-id Pendulum-v1 --steps 300" in done.stdout
+    collected = _run("collect_by_hand.py", run, "--env-id", "Pendulum-v1", "--steps", 300, cwd=tmp_path)
+    assert collected.returncode == 0 and "300 in all" in collected.stdout, collected.stderr
+    done = _run("run_doof.py", "--resume", run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = _summary(tmp_path / "log")
+    assert summary["physics"] == "none" and summary["online_steps"] == 300 and summary["gain"] is None
+    assert summary["model_return"]["finetuned"]["mean"] < 0
+
+
 def test_your_own_environment_runs_from_the_command_line(tmp_path):
     (tmp_path / "my_rules.py").write_text("def fallen(obs, act, next_obs):\n    return abs(next_obs[:, 1:2]) > 0.2\n")
     own = ("--env-id", "InvertedPendulum-v5")

@@ -1,0 +1,189 @@
+"""How long runs take, from a short measurement of the steps that they repeat.
+
+What is measured is the time that a core works at a step, so that a machine busy with other things gives the same plan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from doof_ext.config import Config
+from doof_ext.sweep.plan import PlannedRun
+from doof_ext.sweep.progress import Progress
+
+UNCAPPED_EPOCHS = 50
+"""What dynamics training counts for where its stopping rule alone ends it."""
+
+_OWN_DATA = 100_000  # transitions of data whose number is not known before they are read
+_SECONDS = 0.1  # that each kind of step is measured for
+_ROWS = 5_000  # start states of the rollout that is measured
+_STEPS_DEPEND_ON = (
+    "algo",
+    "uncertainty",
+    "hidden_dims",
+    "dynamics_hidden_dims",
+    "n_ensemble",
+    "batch_size",
+    "rollout_batch_size",
+    "rollout_length",
+    "device",
+)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of what a run repeats.
+
+    Attributes:
+        gradient_step: A step of policy training.
+        rollout: A rollout of all start states.
+        dynamics_step: A step of dynamics training.
+        env_step: A step of the environment.
+        action: An action of the policy alone.
+    """
+
+    gradient_step: float
+    rollout: float
+    dynamics_step: float
+    env_step: float
+    action: float
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """A stage of a run, as Progress names it: ``epochs`` of ``seconds`` each."""
+
+    stage: str
+    round: int
+    epochs: int
+    seconds: float
+
+    @property
+    def total(self) -> float:
+        return self.epochs * self.seconds
+
+
+def measure(config: Config) -> Rates:
+    """Measures the steps of a run on real states of its environment, in two seconds or so.
+
+    Raises:
+        UserError: The environment or the device is not to be had here.
+    """
+    from doof_ext.learning.factory import build_dynamics, build_policy
+    from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer
+    from doof_ext.pipeline import prepare_torch
+    from doof_ext.tasks import make_env
+
+    prepare_torch(config)
+    env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    started, data = time.thread_time(), _uniform_steps(env, 200)
+    env_step = (time.thread_time() - started) / 200
+    buffer = TensorReplayBuffer.from_dataset(data, device=config.device)
+    dynamics = build_dynamics(config, env.spec)
+    dynamics.scaler.fit(np.hstack([data["observations"], data["actions"]]))
+    dynamics.fit_estimator(data)
+    policy = build_policy(config, env.spec, dynamics, uncertainty_coef=-config.penalty_coef)
+    real = int(config.batch_size * config.real_ratio)
+    batches = Mixture([(buffer, real), (buffer, config.batch_size - real)])
+    rows = min(config.rollout_batch_size, _ROWS)
+    starts = buffer.sample(rows)["observations"]
+    table = dynamics.training_table(data)
+    drawn = np.random.default_rng(0).integers(len(table), size=(config.n_ensemble, config.batch_size))
+    inputs, targets = dynamics.training_pairs(table[drawn])
+    first = data["observations"][:1]
+    env.close()
+    return Rates(
+        gradient_step=_seconds(lambda: policy.learn(batches.sample_split(real))),
+        rollout=_seconds(lambda: policy.rollout(starts, config.rollout_length)) * config.rollout_batch_size / rows,
+        dynamics_step=_seconds(lambda: dynamics.training_step(inputs, targets, config.logvar_loss_coef)),
+        env_step=env_step,
+        action=_seconds(lambda: policy.select_action(first, deterministic=True)),
+    )
+
+
+def _uniform_steps(env: Any, steps: int) -> dict[str, np.ndarray]:
+    """Transitions of uniform actions, by the kit's names."""
+    env.action_space.seed(0)
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("observations", "actions", "next_observations", "rewards", "terminals")
+    }
+    observation = env.reset()
+    for _ in range(steps):
+        action = env.action_space.sample()
+        next_observation, reward, done, _ = env.step(action)
+        row = (observation, action, next_observation, [reward], [done])
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(value)
+        observation = env.reset() if done else next_observation
+    return {name: np.array(column, np.float32) for name, column in columns.items()}
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    step()  # the first one allocates
+    started, count = time.thread_time(), 0
+    while time.thread_time() < started + _SECONDS:
+        step()
+        count += 1
+    return (time.thread_time() - started) / count
+
+
+def measure_all(runs: Iterable[PlannedRun], threads: int, device: str | None = None) -> dict[PlannedRun, Rates]:
+    """The rates of each run, on ``device`` or its own; runs whose steps are alike are measured once."""
+    measured: dict[tuple[Any, ...], Rates] = {}
+    rates = {}
+    for run in runs:
+        config = dataclasses.replace(run.config, threads=threads, device=device or run.config.device)
+        alike = (config.spec.domain or config.task, *(getattr(config, name) for name in _STEPS_DEPEND_ON))
+        if alike not in measured:
+            measured[alike] = measure(config)
+        rates[run] = measured[alike]
+    return rates
+
+
+def costs(config: Config, rates: Rates, shared: bool = False) -> list[StageCost]:
+    """The stages of a run, in order; without stage 1 where it is ``shared``, taken from another run.
+
+    Episodes count with their time limit, so that tasks whose episodes end early are overestimated.
+    """
+    steps = config.step_per_epoch
+    limit = config.spec.max_episode_steps or config.max_episode_steps or 1000
+    evaluation = limit * (config.eval_episodes * rates.env_step + rates.action)  # the episodes go side by side
+    explores = config.control is None and config.exploration_coef > 0
+    policy_epoch = steps * (rates.gradient_step + rates.rollout / config.rollout_freq) + evaluation
+    rows = config.dataset_steps or config.spec.dataset_steps or _OWN_DATA
+    batches = math.ceil(rows / config.batch_size)
+    dynamics_epochs = config.dynamics_epochs or UNCAPPED_EPOCHS
+    finetune_dynamics_epochs = config.finetune_dynamics_epochs or dynamics_epochs
+    found = []
+    if not shared:
+        found.append(StageCost("1 pretrain dynamics", 1, dynamics_epochs, batches * rates.dynamics_step))
+        found.append(StageCost("1 pretrain policy", 1, config.epoch, policy_epoch))
+    for round in range(1, config.rounds + 1):
+        if config.control is None:
+            collecting = config.online_steps * (rates.env_step + rates.action)
+            found.append(StageCost("2 explore", round, explores * config.explore_epochs, policy_epoch))
+            found.append(StageCost("3 collect", round, 1, collecting))
+        if config.control != "extra-training":
+            seconds = config.finetune_dynamics_steps * rates.dynamics_step
+            found.append(StageCost("4 finetune dynamics", round, finetune_dynamics_epochs, seconds))
+        found.append(StageCost("5 finetune policy", round, config.finetune_epochs, policy_epoch))
+    final = limit * (config.final_episodes * rates.env_step + math.ceil(config.final_episodes / 10) * rates.action)
+    found.append(StageCost("final evaluation", config.rounds, 2 + explores, final))  # ten episodes go side by side
+    return found
+
+
+def seconds_done(stages: Sequence[StageCost], progress: Progress) -> float:
+    """The part of the estimate that lies behind a run."""
+    done = 0.0
+    for cost in stages:
+        if (cost.stage, cost.round) == (progress.stage, progress.round):
+            return done + min(progress.epoch, cost.epochs) * cost.seconds
+        done += cost.total
+    return 0.0
