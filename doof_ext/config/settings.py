@@ -307,12 +307,11 @@ class Config:
     )
 
     guard: str = option(
-        None,
+        "off",
         "on: a tenth of D_on is held out, and a finetuned dynamics that is not better on it is refused, with the "
         "policy as it was; off: the paper",
         stage="finetune_dynamics",
         choices=("on", "off"),
-        default_from="preset",
     )
 
     finetune_epochs: int = option(

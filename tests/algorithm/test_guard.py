@@ -3,19 +3,22 @@
 import dataclasses
 import itertools
 import json
+import signal
 
 import numpy as np
 import pytest
 import torch
-from conftest import final_weights, wrap_stage
+from conftest import assert_same_run, final_weights, resumed, wrap_stage
 from hypothesis import given
 from hypothesis import strategies as st
 
 from doof_ext import pipeline
 from doof_ext.algorithm import finetune_dynamics
 from doof_ext.algorithm.guard import Attempt, held_out_rows, objections, suspicions
+from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.recipe import generate
+from doof_ext.errors import Interrupted
 from doof_ext.evaluation.model_error import ModelError
 from doof_ext.tasks import get_spec
 
@@ -173,6 +176,44 @@ def test_a_learning_rate_that_destroys_the_model_is_refused(settings, monkeypatc
     summary = _refused(*pipeline.run(settings(**GUARDED)))
     first, second = summary["guard"][0]["attempts"]
     assert second["lr"] == pytest.approx(first["lr"] / 3)
+
+
+def test_a_run_that_is_stopped_in_either_attempt_ends_as_if_it_had_not_been(settings, monkeypatch):
+    first = GUARDED["dynamics_lr"]
+    judged = Attempt.judged
+
+    def only_the_second(lr, *errors):
+        attempt = judged(lr, *errors)
+        attempt.reasons = ["the first is refused here"] if lr == first else []
+        return attempt
+
+    monkeypatch.setattr(Attempt, "judged", only_the_second)
+    summary, whole = pipeline.run(settings(**GUARDED))
+    assert [attempt["reasons"] for attempt in summary["guard"][0]["attempts"]] == [["the first is refused here"], []]
+    todo = settings(**GUARDED)
+    for place in ("attempt 1", "attempt 2"):
+        with monkeypatch.context() as patch:
+            _stop_within(patch, place)
+            with pytest.raises(Interrupted) as caught:
+                pipeline.run(todo)
+        todo = resumed(caught.value.run_directory)
+    again, directory = pipeline.run(todo)
+    assert again["guard"] == summary["guard"]
+    assert_same_run(whole, directory)
+
+
+def _stop_within(patch, name):
+    """Has SIGTERM come in the third step of a training of stage 4."""
+    count, after_step = 0, TrainingState.after_step
+
+    def spied(self):
+        nonlocal count
+        count += self._key.endswith(name)
+        if count == 3:
+            self._signals.received = signal.SIGTERM
+        after_step(self)
+
+    patch.setattr(TrainingState, "after_step", spied)
 
 
 def _refused(summary, directory):

@@ -141,7 +141,6 @@ def test_every_page_is_in_the_navigation():
         ("gradient steps of an epoch of stage 4", "finetune_dynamics_steps"),
         ("start states per rollout", "rollout_batch_size"),
         ("episodes per evaluation", "eval_episodes"),
-        ("[guard](algorithm.md#the-guard) on stage 4", "guard"),
         ("episodes of each policy once more at the end", "final_episodes"),
     ],
 )
