@@ -124,7 +124,7 @@ def finetune_and_summarise(
 ) -> dict[str, Any]:
     """Algorithm 1 from stage 2 on, the measurements before and after, and the end of the experiment."""
     config, env, loaded = ctx.config, ctx.env, experiment.loaded
-    finetuning = finetune(ctx, pretraining, offline)
+    finetuning = finetune(ctx, pretraining, offline, loaded.dataset if config.guard == "on" else None)
     other = _load_distance_task(config)
     pairs = draw_pairs(config, env, loaded.dataset, pretraining.fake_pairs, finetuning.online_data, other)
     before = measure(pretraining.dynamics, pretraining.policy, pairs)
@@ -135,6 +135,7 @@ def finetune_and_summarise(
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
     summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
+    summary["guard"] = [verdict.for_summary() for verdict in finetuning.verdicts]
     summary["model_return"] = _model_return(ctx, pretraining, finetuning)
     summary["limits"] = finetuning.limited
     summary["online_data"] = experiment.artifacts.online_records()

@@ -13,7 +13,8 @@ from doof_ext.algorithm.context import StageContext, run_stage
 from doof_ext.algorithm.explore import explore
 from doof_ext.algorithm.final_evaluation import final_evaluation
 from doof_ext.algorithm.finetune_dynamics import finetune_dynamics
-from doof_ext.algorithm.finetune_policy import finetune_policy
+from doof_ext.algorithm.finetune_policy import finetune_policy, keep_policy
+from doof_ext.algorithm.guard import GuardedData, Verdict
 from doof_ext.algorithm.pretrain import Pretraining
 from doof_ext.checkpointing.training_state import is_past
 from doof_ext.data.dataset import Dataset
@@ -44,10 +45,13 @@ class Finetuning:
     online_data: Dataset | None  # D_on; None for a control without online data
     scores: dict[str, StageScores]  # of the pretrained, exploration and finetuned policies, over their stages
     final: dict[str, Evaluation]  # of the same, at the end; empty without ``final_episodes``
+    verdicts: list[Verdict]  # the guard's, by round; empty without it
     limited: list[dict[str, Any]]  # of each round that was collected within limits, what they limited
 
 
-def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer) -> Finetuning:
+def finetune(
+    ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer, guard_with: Dataset | None = None
+) -> Finetuning:
     """Algorithm 1 from stage 2 on.
 
     With ``config.control`` there are no stages 2 and 3, and no online data: what DOOF's gain is to be compared with.
@@ -58,13 +62,16 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
         ctx: What the stages share.
         pretraining: The outputs of stage 1: π_off and P̂.
         offline: D.
+        guard_with: D with its episodes, where a finetuned dynamics has to prove itself (algorithm.guard): a round in
+            which it does not leaves dynamics and policy as they were.
     """
     control = ctx.config.control
     policy, dynamics, scores = pretraining.policy, pretraining.dynamics, {"pretrained": pretraining.scores}
     policies, policy_scores = {"pretrained": policy}, pretraining.scores
     online_data, timestep = None, pretraining.gradient_steps
     limited: list[dict[str, Any]] = []
-    online = offline if control == "no-online-data" else None
+    online, guarded = offline if control == "no-online-data" else None, None
+    verdicts: list[Verdict] = []
     for round in range(1, ctx.config.rounds + 1):
         ctx = ctx.at(round, timestep)
         if control is None:
@@ -76,13 +83,20 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
             online_data = collection.data
             limited += [{"round": round, **collection.limited}] if collection.limited is not None else []
             online = TensorReplayBuffer.from_dataset(online_data.transitions(), device=offline.device)
+            guarded = None if guard_with is None else GuardedData(online_data, guard_with)
             timestep += exploration.gradient_steps
         if online is not None:
-            before, dynamics = dynamics, run_stage(finetune_dynamics, ctx, dynamics, offline, online).dynamics
+            refined = run_stage(finetune_dynamics, ctx, dynamics, offline, online, guarded)
+            before, dynamics = dynamics, refined.dynamics
+            if refined.verdict is not None:
+                verdicts.append(refined.verdict)
+            if refined.refused:
+                run_stage(keep_policy, ctx, policy, policy_scores)
+                continue
             _log_model_returns(ctx, policies, before, dynamics)
         finetuning = run_stage(finetune_policy, ctx.at(round, timestep), policy, dynamics, offline, online)
         timestep += finetuning.gradient_steps
         policy, policy_scores = finetuning.policy, finetuning.scores
     policies["finetuned"], scores["finetuned"] = policy, policy_scores
     final = run_stage(final_evaluation, ctx, policies).evaluations if ctx.config.final_episodes else {}
-    return Finetuning(policies, dynamics, online_data, scores, final, limited)
+    return Finetuning(policies, dynamics, online_data, scores, final, verdicts, limited)

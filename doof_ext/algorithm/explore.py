@@ -1,4 +1,4 @@
-"""Stage 2, the uncertainty policy (Appendix B.2): SAC from π_off with every model reward r + λ_on·u (eq. 9)."""
+"""Stage 2, the uncertainty policy (Appendix B.2): SAC from π_off with the reward r + λ_on·u (eq. 9)."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ class Exploration:
         return {"gradient_steps": self.gradient_steps}
 
 
-def make_uncertainty_buffer(offline: TensorReplayBuffer, policy: ModelBasedPolicy, size: int) -> TensorReplayBuffer:
-    """D_u: ``size`` transitions drawn from D whose reward becomes the policy's r + λ_on·u(s, a)."""
-    return TensorReplayBuffer.from_dataset(policy.add_bonus(offline.sample(size)), device=offline.device)
+def make_uncertainty_buffer(
+    offline: TensorReplayBuffer, policy: ModelBasedPolicy, size: int, exploration_coef: float
+) -> TensorReplayBuffer:
+    """D_u: ``size`` transitions drawn from D whose reward becomes r + λ_on·u(s, a)."""
+    rows = policy.with_uncertainty(offline.sample(size), exploration_coef)
+    return TensorReplayBuffer.from_dataset(rows, device=offline.device)
 
 
 def explore(
@@ -43,14 +46,18 @@ def explore(
 ) -> Exploration:
     """Trains π_u from π_off in the unchanged P̂, on 2.5 % D, 2.5 % D_u and rollouts from half D, half D_u.
 
-    With λ_on = 0 nothing is trained: π_off itself will collect (Figure 6's baseline). ``base_return``, the mean return
-    of π_off's episodes, goes into the result for who collects.
+    The rollouts' reward is r + λ_on·u, too (Algorithm 1), or with ``--explore-rollouts penalty`` stage 1's r − λ_off·u,
+    so that D_u alone draws the policy to where u is large (the other reading of B.2). With λ_on = 0 nothing is trained:
+    π_off itself will collect (Figure 6's baseline). ``base_return``, the mean return of π_off's episodes, goes into the
+    result for who collects.
     """
     config = ctx.config
     if config.exploration_coef == 0:
         return Exploration(pretrained, None, 0, base_return)
-    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=config.exploration_coef, start_from=pretrained)
-    uncertainty_buffer = make_uncertainty_buffer(offline, policy, config.uncertainty_buffer_size)
+    coef = config.exploration_coef if config.explore_rollouts == "bonus" else -config.penalty_coef
+    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=coef, start_from=pretrained)
+    size, bonus = config.uncertainty_buffer_size, config.exploration_coef
+    uncertainty_buffer = make_uncertainty_buffer(offline, policy, size, bonus)
     scores = train_policy(
         ctx,
         ExplorationTrainer,

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from doof_ext.algorithm.context import StageContext
+from doof_ext.algorithm.guard import Attempt, GuardedData, Verdict
+from doof_ext.errors import DivergenceError
+from doof_ext.evaluation.model_error import model_error
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.learning.replay_buffer import FIELDS, TensorReplayBuffer
 from doof_ext.progress import StageProgress, dynamics_epochs
 
 
@@ -15,8 +18,14 @@ from doof_ext.progress import StageProgress, dynamics_epochs
 class DynamicsFinetuning:
     """The outputs of stage 4."""
 
-    dynamics: DOOFDynamics  # P̂*
+    dynamics: DOOFDynamics  # P̂*; P̂ itself where the guard refused it
     gradient_steps: int
+    verdict: Verdict | None = None  # the guard's, where there is one
+
+    @property
+    def refused(self) -> bool:
+        """Whether P̂ is kept, and the policy with it."""
+        return self.verdict is not None and not self.verdict.accepted
 
     @property
     def steps(self) -> dict[str, int]:
@@ -43,19 +52,62 @@ class DynamicsFinetuner:
 
 
 def finetune_dynamics(
-    ctx: StageContext, dynamics: DOOFDynamics, offline: TensorReplayBuffer, online: TensorReplayBuffer
+    ctx: StageContext,
+    dynamics: DOOFDynamics,
+    offline: TensorReplayBuffer,
+    online: TensorReplayBuffer,
+    guarded: GuardedData | None = None,
 ) -> DynamicsFinetuning:
     """P̂* from P̂, D and D_on; of the control without online data ``online`` is D, ``offline`` itself.
 
     ``config.finetune_dynamics_epochs`` is a number of epochs that nothing shortens; without one the stopping rule
     decides on the rows held out, of the control those of D alone.
+
+    Of ``guarded`` data the held-out steps are never trained on, and P̂* has to be better on them: where it is not, it is
+    tried once more with a third of the learning rate, and then P̂ is kept.
     """
+    if guarded is None:
+        finetuner = DynamicsFinetuner(dynamics, ctx.config.dynamics_lr)
+        return DynamicsFinetuning(finetuner.dynamics, _train(ctx, finetuner, offline, online))
+    verdict, steps = guarded.verdict(), 0
+    if not verdict.reasons:
+        held_out_offline = _held_out(dynamics, offline, ctx.config.holdout_ratio)
+        online = TensorReplayBuffer.from_dataset(guarded.training, device=offline.device)
+        before = [model_error(dynamics, rows) for rows in (held_out_offline, guarded.held_out)]
+        for number, lr in enumerate((ctx.config.dynamics_lr, ctx.config.dynamics_lr / 3), start=1):
+            finetuner = DynamicsFinetuner(dynamics, lr)
+            try:
+                steps += _train(ctx, finetuner, offline, online, name=f"attempt {number}")
+                after = [model_error(finetuner.dynamics, rows) for rows in (held_out_offline, guarded.held_out)]
+                verdict.attempts.append(Attempt.judged(lr, *zip(before, after, strict=True)))
+            except DivergenceError as error:
+                verdict.attempts.append(Attempt(lr, None, None, [str(error)]))
+            verdict.reasons = verdict.attempts[-1].reasons
+            if verdict.accepted:
+                return DynamicsFinetuning(finetuner.dynamics, steps, verdict)
+    ctx.logger.log(f"4 finetune dynamics: refused, the pretrained dynamics is kept: {'; '.join(verdict.reasons)}")
+    return DynamicsFinetuning(dynamics, steps, verdict)
+
+
+def _held_out(dynamics: DOOFDynamics, offline: TensorReplayBuffer, holdout_ratio: float) -> dict[str, Any]:
+    """The rows of D that neither stage 1 nor stage 4 trains on."""
+    rows, _ = dynamics.split_rows(len(offline), holdout_ratio)
+    return {name: getattr(offline, name)[rows] for name in FIELDS}
+
+
+def _train(
+    ctx: StageContext,
+    finetuner: DynamicsFinetuner,
+    offline: TensorReplayBuffer,
+    online: TensorReplayBuffer,
+    name: str = "dynamics",
+) -> int:
+    """Trains a copy of P̂, under a name in the run's state; returns gradient steps."""
     config = ctx.config
     epochs = config.finetune_dynamics_epochs or config.dynamics_epochs
     patience = config.finetune_dynamics_epochs or config.max_epochs_since_update
-    finetuner = DynamicsFinetuner(dynamics, config.dynamics_lr)
     with StageProgress("4 finetune dynamics", epochs, ctx.logger) as progress:
-        steps = finetuner.finetune(
+        return finetuner.finetune(
             offline,
             online,
             ctx.logger,
@@ -68,5 +120,5 @@ def finetune_dynamics(
             online_ratio=config.finetune_dynamics_online_ratio,
             on_epoch=dynamics_epochs(progress),
             state=ctx.state,
+            name=name,
         )
-    return DynamicsFinetuning(finetuner.dynamics, steps)

@@ -28,6 +28,11 @@ class PolicyFinetuning:
         return {"gradient_steps": self.gradient_steps}
 
 
+def keep_policy(ctx: StageContext, policy: ModelBasedPolicy, scores: StageScores) -> PolicyFinetuning:
+    """The policy as it is, in place of stage 5, in a round whose dynamics was refused."""
+    return PolicyFinetuning(policy, scores, 0)
+
+
 def finetune_policy(
     ctx: StageContext,
     pretrained: ModelBasedPolicy,

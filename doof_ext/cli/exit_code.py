@@ -38,6 +38,7 @@ def closing_table(summary: Mapping[str, Any]) -> str:
         lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
     else:
         lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
+    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary.get("guard", []), start=1)]
     return "\n".join(lines)
 
 
@@ -71,6 +72,15 @@ def _model_returns(found: Mapping[str, Any], horizon: int) -> list[str]:
         lines.append(f"{name:<14}{''.join(f'{cell:>10}' for cell in cells)}")
     what = f"sums of {horizon} predicted rewards in each elite of the finetuned dynamics"
     return [*lines, f"model return: {what}; penalised: less lambda_off u; before: mean in the pretrained dynamics"]
+
+
+def _verdict(round: int, verdict: Mapping[str, Any]) -> str:
+    """What the guard did in a round, in one line."""
+    if not verdict["accepted"]:
+        return f"guard: round {round} refused, dynamics and policy are as before it: {'; '.join(verdict['reasons'])}"
+    online = verdict["attempts"][-1]["online"]
+    before, after = (online[when]["distance"] for when in ("before", "after"))
+    return f"guard: round {round} accepted, distance on {verdict['held_out']} held-out steps {before:.4g} → {after:.4g}"
 
 
 def _legend(score: Mapping[str, Any]) -> str:

@@ -248,6 +248,12 @@ class Config:
         None, "epochs of training the uncertainty policy", stage="explore", ge=1, default_from="preset"
     )
     uncertainty_buffer_size: int = option(10_000, "transitions of D_u", stage="explore", ge=1)
+    explore_rollouts: str = option(
+        "bonus",
+        "reward of stage 2's model rollouts: r + lambda_on u, as D_u's, or stage 1's r - lambda_off u",
+        stage="explore",
+        choices=("bonus", "penalty"),
+    )
     explore_real_ratio: float = option(0.025, "part of a batch from D", stage="explore", ge=0, le=1)
     explore_uncertainty_ratio: float = option(0.025, "part of a batch from D_u", stage="explore", ge=0, le=1)
 
@@ -298,6 +304,14 @@ class Config:
     )
     finetune_dynamics_online_ratio: float = option(
         0.5, "part of a batch from D_on", stage="finetune_dynamics", ge=0, le=1
+    )
+
+    guard: str = option(
+        "off",
+        "on: a tenth of D_on is held out, and a finetuned dynamics that is not better on it is refused, with the "
+        "policy as it was; off: the paper",
+        stage="finetune_dynamics",
+        choices=("on", "off"),
     )
 
     finetune_epochs: int = option(

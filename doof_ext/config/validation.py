@@ -176,5 +176,9 @@ def _check_together(config: Config) -> None:
         if getattr(config, first) + getattr(config, second) >= 1:
             right = f"below 1 together with {flag(first)}, to leave room for model rollouts"
             _refuse(second, getattr(config, second), right)
+    if config.explore_rollouts == "penalty" and config.algo == "mobile":
+        raise UserError(
+            "--explore-rollouts penalty needs rewards of two kinds, and MOBILE has u in its Q target: use --algo mopo"
+        )
     if config.real_ratio >= 1:
         _refuse("real_ratio", config.real_ratio, "below 1, to leave room for model rollouts")

@@ -134,7 +134,8 @@ class Artifacts:
             "explore": self._save_exploration,
             "collect": self._save_online_data,
             "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
-            "finetune_policy": lambda result: save_tensors(self.files.policy, result.policy.state_dict()),
+            "finetune_policy": self._save_policy,
+            "keep_policy": self._save_policy,
         }
         if stage in writers:
             writers[stage](result)
@@ -207,6 +208,9 @@ class Artifacts:
     def _save_exploration(self, result: Any) -> None:
         save_tensors(self.files.exploration_policy, result.policy.state_dict())
         write_json(self.files.base_return(self._state.round), {"base_return": result.base_return})
+
+    def _save_policy(self, result: Any) -> None:
+        save_tensors(self.files.policy, result.policy.state_dict())
 
     def _save_online_data(self, result: Any) -> None:
         try:

@@ -15,7 +15,16 @@ from doof_ext.errors import UserError
 from doof_ext.experiment.artifacts import RunFiles
 from doof_ext.experiment.summary import read_summary
 
-_OF_AN_ARM = ("control", "pretrained", "exploration_ratio", "exploration_coef", "preset", "source", "dataset_steps")
+_OF_AN_ARM = (
+    "control",
+    "pretrained",
+    "exploration_ratio",
+    "exploration_coef",
+    "preset",
+    "source",
+    "dataset_steps",
+    "guard",
+)
 """Settings in which a run and its controls may differ; whether their data are the same, the data's hash says."""
 
 

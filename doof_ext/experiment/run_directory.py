@@ -24,6 +24,8 @@ def create_run_directory(config: Config) -> str:
         algo += f"&exploration_coef={config.exploration_coef:g}"
     else:
         algo += f"&exploration_ratio={config.exploration_ratio:g}"
+    if config.explore_rollouts != "bonus":
+        algo += f"&explore_rollouts={config.explore_rollouts}"
     if config.control is not None:
         algo += f"&control={config.control}"
     name = f"seed_{config.seed}&timestamp_{time.strftime('%y-%m%d-%H%M%S')}"

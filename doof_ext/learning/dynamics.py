@@ -225,6 +225,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
         online_ratio: float = 0.5,
         on_epoch: OnEpoch | None = None,
         state: TrainingState | None = None,
+        name: str = "dynamics",
     ) -> int:
         """Maximum likelihood on D ∪ D_on (eq. 10, Appendix B.4): of every batch, ``online_ratio`` from D_on.
 
@@ -238,6 +239,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
                 that decide on stopping, and what an estimator of u learns from are all of D, which is held once.
             steps_per_epoch: Gradient steps between validations.
             online_ratio: Fraction of each batch from D_on.
+            name: What the training is called in ``state``.
         """
         members = self.model.num_ensemble
         datasets = [offline_data] if online_data is offline_data else [offline_data, online_data]
@@ -258,8 +260,8 @@ class DOOFDynamics(kit.EnsembleDynamics):
                     drawn.append(_rows_of(table, chosen))
                 yield self.training_pairs(torch.cat(drawn, dim=1))
 
-        trainer = DynamicsTrainer(self, logger, max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state)
-        return trainer.fit(epoch_batches, holdouts, datasets)
+        settings = (max_epochs, max_epochs_since_update, logvar_loss_coef, on_epoch, state, name)
+        return DynamicsTrainer(self, logger, *settings).fit(epoch_batches, holdouts, datasets)
 
     def training_step(self, inputs: torch.Tensor, targets: torch.Tensor, logvar_loss_coef: float) -> torch.Tensor:
         """One optimiser step on inputs, targets [E, B, ·]; returns the loss (see dynamics_trainer.training_step)."""

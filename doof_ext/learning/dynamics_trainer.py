@@ -35,6 +35,7 @@ class DynamicsTrainer:
         logvar_loss_coef: Weight of the variance bounds in the loss.
         on_epoch: Called after each epoch.
         state: The run's state, to resume from and to save to.
+        name: What the training is called there, of a stage that trains more than once.
     """
 
     def __init__(
@@ -46,10 +47,11 @@ class DynamicsTrainer:
         logvar_loss_coef: float = 0.01,
         on_epoch: OnEpoch | None = None,
         state: TrainingState | None = None,
+        name: str = "dynamics",
     ) -> None:
         self.dynamics, self.logger, self.on_epoch = dynamics, logger, on_epoch
         self.max_epochs, self.patience, self.logvar_loss_coef = max_epochs, patience, logvar_loss_coef
-        self.state = state or TrainingState()
+        self.state, self.name = state or TrainingState(), name
 
     def fit(
         self,
@@ -83,7 +85,7 @@ class DynamicsTrainer:
         }
         if bootstrap is not None:
             components["bootstrap"] = StateAdapter(lambda: bootstrap, lambda saved: bootstrap.copy_(saved))
-        if state.restore("dynamics", components):
+        if state.restore(self.name, components):
             return progress.steps
         while progress.stale < self.patience and (self.max_epochs is None or progress.epoch < self.max_epochs):
             for inputs, targets in epoch_batches(progress.batch):

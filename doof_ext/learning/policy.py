@@ -63,7 +63,7 @@ class ModelBasedPolicy:
             self, obss: torch.Tensor, actions: torch.Tensor, step: ModelStep
         ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
 
-        def add_bonus(self, batch: Batch) -> Batch: ...
+        def with_uncertainty(self, batch: Batch, uncertainty_coef: float) -> Batch: ...
 
     def __init__(
         self,
@@ -164,10 +164,10 @@ class DOOFPolicy(ModelBasedPolicy, FastSAC, kit.MOPOPolicy):
         u = self.dynamics.estimator(obss, actions, self.dynamics, self, step.prediction)
         return uncertainty_reward(step.reward, u, self.uncertainty_coef), u
 
-    def add_bonus(self, batch: Batch) -> Batch:
-        """Recorded transitions as D_u holds them: rewards r + c·u (eq. 9)."""
+    def with_uncertainty(self, batch: Batch, uncertainty_coef: float) -> Batch:
+        """Recorded transitions with rewards r + c·u: D_u has c = +λ_on (eq. 9)."""
         uncertainty = self.dynamics.uncertainty(batch["observations"], batch["actions"], self)
-        return {**batch, "rewards": uncertainty_reward(batch["rewards"], uncertainty, self.uncertainty_coef)}
+        return {**batch, "rewards": uncertainty_reward(batch["rewards"], uncertainty, uncertainty_coef)}
 
     def learn(self, batch: Any) -> dict[str, torch.Tensor]:
         """SAC's step on a batch, or on the rows of batch["real"] and batch["fake"] together; scalar tensors."""
@@ -238,8 +238,8 @@ class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
         """The model's reward as it is, and no u: the Q target has the ± λ·u."""
         return step.reward, None
 
-    def add_bonus(self, batch: Batch) -> Batch:
-        """Recorded transitions as D_u holds them: as they are, the Q target has the ± λ·u."""
+    def with_uncertainty(self, batch: Batch, uncertainty_coef: float) -> Batch:
+        """Recorded transitions as they are: the Q target has the ± λ·u."""
         return batch
 
     def compute_lcb(self, obss: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:

@@ -86,6 +86,8 @@ class Run:
         """What distinguishes it from other runs of its task, the seed apart."""
         ratio = self.settings["exploration_ratio"]
         exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {ratio:g}"
+        if self.settings.get("explore_rollouts") == "penalty":
+            exploration += " with penalised rollouts"
         kind = f"{CONTROL} {self.control}" if self.control else exploration
         return ", ".join([kind, *self.variant])
 

@@ -79,8 +79,8 @@ def test_pretraining_batches_are_5_percent_d_with_penalties(context, offline, tr
 
 def test_the_uncertainty_buffer_holds_d_with_r_plus_lambda_on_u(parts, spec, offline):
     config, dynamics, _ = parts
-    policy = build_policy(config, spec, dynamics, uncertainty_coef=2.5)
-    buffer = make_uncertainty_buffer(offline, policy, size=100)
+    policy = build_policy(config, spec, dynamics, uncertainty_coef=-5.0)
+    buffer = make_uncertainty_buffer(offline, policy, size=100, exploration_coef=2.5)
     rows, original = buffer.sample_all(), offline.sample_all()
     assert len(buffer) == 100
     lookup = {row.tobytes(): i for i, row in enumerate(original["observations"])}
@@ -94,7 +94,7 @@ def test_the_uncertainty_buffer_holds_d_with_r_plus_lambda_on_u(parts, spec, off
 
 def test_exploration_mixes_and_rewards_as_appendix_b2(parts, context, offline, trainers, monkeypatch):
     config, dynamics, policy = parts
-    marked_du = _marked(make_uncertainty_buffer(offline, policy, 100), 9.75)
+    marked_du = _marked(make_uncertainty_buffer(offline, policy, 100, 5.0), 9.75)
     monkeypatch.setattr("doof_ext.algorithm.explore.make_uncertainty_buffer", lambda *_: marked_du)
     weights = {name: value.clone() for name, value in dynamics.model.state_dict().items()}
     result = explore(context(), policy, dynamics, _marked(offline, 1.25))
@@ -109,6 +109,31 @@ def test_exploration_mixes_and_rewards_as_appendix_b2(parts, context, offline, t
     assert result.policy.dynamics is dynamics
     torch.testing.assert_close(dict(dynamics.model.state_dict()), weights, rtol=0, atol=0)  # P̂ unchanged
     _assert_starts_from(spied["initial"], policy)
+
+
+def test_exploration_may_keep_the_penalty_in_its_rollouts(parts, context, offline, trainers, monkeypatch):
+    config, dynamics, policy = parts
+    buffers = []
+
+    def make(*args):
+        buffers.append((make_uncertainty_buffer(*args), args[-1]))
+        return buffers[-1][0]
+
+    monkeypatch.setattr("doof_ext.algorithm.explore.make_uncertainty_buffer", make)
+    result = explore(context(explore_rollouts="penalty"), policy, dynamics, offline)
+    assert result.policy.uncertainty_coef == -config.penalty_coef == -5.0
+    ((buffer, bonus),) = buffers
+    assert bonus == config.exploration_coef == 5.0
+    rows = {name: torch.as_tensor(column) for name, column in buffer.sample_all().items()}
+    original = offline.sample_all()
+    recorded = {
+        row.tobytes(): reward for row, reward in zip(original["observations"], original["rewards"], strict=True)
+    }
+    raw = torch.tensor(np.array([recorded[row.numpy().tobytes()] for row in rows["observations"]]))
+    u = dynamics.uncertainty(rows["observations"], rows["actions"])
+    torch.testing.assert_close(rows["rewards"], raw + 5.0 * u, rtol=1e-4, atol=1e-4)
+    fake = torch.cat([batch["rewards"][batch["real_rows"] + 6 :] for batch in trainers[0]["batches"]])
+    assert float(fake.mean()) < float(raw.mean())  # the penalised rollouts
 
 
 def _assert_starts_from(initial, policy):

@@ -141,6 +141,7 @@ def test_each_task_brings_its_own_settings():
     [
         (["--task", "hoper-medium-v2"], "did you mean hopper-medium-v2"),
         (["--algo", "mobile", "--n-elites", "1"], "--n-elites is 1; it must be at least 2 with mobile"),
+        (["--algo", "mobile", "--explore-rollouts", "penalty"], "use --algo mopo"),
         (["--uncertainty", "magic"], "unknown uncertainty 'magic'; choose aleatoric"),
         (["--epoch", "-1"], "--epoch is -1; it must be at least 1"),
         (["--online-steps", "0"], "--online-steps is 0; it must be at least 2"),

@@ -23,6 +23,11 @@ def test_two_runs_of_one_second_get_two_directories(tiny, tmp_path, monkeypatch)
     )
 
 
+def test_a_run_that_explores_with_penalised_rollouts_says_so_in_its_directorys_name(tiny, tmp_path):
+    made = run_directory.create_run_directory(tiny(logdir=str(tmp_path), explore_rollouts="penalty"))
+    assert "/doof&uncertainty=aleatoric&exploration_ratio=1&explore_rollouts=penalty/seed_1&" in made
+
+
 @pytest.mark.parametrize(("key", "mode"), [("0" * 40, "online"), (None, "offline")])
 def test_wandb_auto_asks_nobody(key, mode, monkeypatch, tmp_path):
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))

@@ -56,6 +56,13 @@ def test_all_runs_are_found_in_order(runs_folder):
         )
 
 
+def test_the_other_reading_of_stage_2_is_an_arm_of_its_own(one):
+    path = one / "record" / "hyper_param.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"explore_rollouts": "penalty"}))
+    (run,) = find_runs([one])
+    assert run.arm == "ratio 1 with penalised rollouts"
+
+
 def test_a_folder_without_runs_or_a_missing_one_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run directories"):
         find_runs([tmp_path])

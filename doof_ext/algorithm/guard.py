@@ -1,0 +1,167 @@
+"""What keeps stage 4 from making things worse: recorded steps that it never sees decide whether P̂* replaces P̂."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from doof_ext.data import episodes
+from doof_ext.data.dataset import Dataset
+from doof_ext.evaluation.model_error import ModelError
+
+SHARE = 0.1  # of D_on's steps that are held out, at least
+TOLERANCE = 0.05  # by which the error on D may grow
+_SAME = 1e-3  # of a column's standard deviation: rounding
+_ENOUGH = 5  # episodes of which the first observations can be compared
+_UNLIKE = 3.0  # ranges of D's first observations that D_on's may lie beyond them
+
+
+@dataclass
+class Attempt:
+    """A finetuned dynamics beside P̂, on steps that neither was trained on.
+
+    Attributes:
+        lr: Its learning rate.
+        offline: Errors on held-out rows of D, before and after; None where training broke down.
+        online: The same on held-out episodes of D_on.
+        reasons: What speaks against it; nothing where it is accepted.
+    """
+
+    lr: float
+    offline: tuple[ModelError, ModelError] | None
+    online: tuple[ModelError, ModelError] | None
+    reasons: list[str]
+
+    @classmethod
+    def judged(
+        cls, lr: float, offline: tuple[ModelError, ModelError], online: tuple[ModelError, ModelError]
+    ) -> Attempt:
+        """With what its errors say against it."""
+        return cls(lr, offline, online, objections(offline, online))
+
+
+@dataclass
+class Verdict:
+    """What the guard did in a round.
+
+    Attributes:
+        reasons: Why the round was refused; nothing where its P̂* is accepted.
+        attempts: The dynamics that were tried, with their errors; none where D_on itself was refused.
+        held_out: Rows of D_on that were held out.
+    """
+
+    reasons: list[str]
+    attempts: list[Attempt]
+    held_out: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether P̂* replaces P̂."""
+        return not self.reasons
+
+    def for_summary(self) -> dict[str, Any]:
+        """As result/summary.json has it."""
+        attempts = []
+        for attempt in self.attempts:
+            pairs = {"offline": attempt.offline, "online": attempt.online}
+            errors = {
+                name: pair and dict(zip(("before", "after"), map(dataclasses.asdict, pair), strict=True))
+                for name, pair in pairs.items()
+            }
+            attempts.append({"lr": attempt.lr, **errors, "reasons": attempt.reasons})
+        return {"accepted": self.accepted, "reasons": self.reasons, "held_out": self.held_out, "attempts": attempts}
+
+
+class GuardedData:
+    """D_on as stage 4 has it under the guard.
+
+    Args:
+        online: D_on, of all rounds so far.
+        offline: D.
+    """
+
+    def __init__(self, online: Dataset, offline: Dataset) -> None:
+        self._online, self._offline = online, offline
+        held, transitions = held_out_rows(online), online.transitions()
+        self.training = {name: column[~held] for name, column in transitions.items()}
+        self.held_out = {name: column[held] for name, column in transitions.items()}
+
+    def verdict(self) -> Verdict:
+        """What speaks against D_on itself, before anything is trained on it."""
+        return Verdict(suspicions(self._online, self._offline), [], len(self.held_out["rewards"]))
+
+
+def held_out_rows(online: Dataset) -> np.ndarray:
+    """Which rows [N] stage 4 does not see: whole episodes, a tenth of the steps at least; the end of a single one.
+
+    An episode is held out wherever those before it would make up less than a tenth with it: which ones, the episodes
+    before them decide, so that in a later round, after whose steps new ones follow, the same are held out.
+    """
+    starts, stops = episodes.bounds(online)
+    held = np.zeros(len(online), bool)
+    if len(starts) == 1:
+        held[-max(1, int(SHARE * len(online))) :] = True
+        return held
+    rows = 0
+    for start, stop in zip(starts, stops, strict=True):
+        if rows < SHARE * stop:
+            held[start:stop] = True
+            rows += stop - start
+    if held.all():  # two episodes, the second of them long
+        held[starts[-1] :] = False
+    return held
+
+
+def suspicions(online: Dataset, offline: Dataset) -> list[str]:
+    """What is wrong with D_on itself, so wrong that nothing should be learned from it; a line each.
+
+    Its steps do not follow one another; a column that moves in D never does; its episodes begin where no episode of D
+    begins, as in other units.
+    """
+    spread = offline.observations.std(0, dtype=np.float64)
+    found = []
+    starts, stops = episodes.bounds(online)
+    within = np.ones(len(online), bool)
+    within[stops - 1] = False
+    gaps = abs(online.next_observations[:-1] - online.observations[1:])[within[:-1]]
+    broken = int((gaps > _SAME * spread + 1e-5).any(1).sum())
+    if broken > 0.01 * len(gaps):
+        found.append(f"{broken} of {len(gaps)} steps of D_on do not lead to the observation of the step after them")
+    still = np.flatnonzero((online.observations.std(0, dtype=np.float64) == 0) & (spread > 0))
+    if len(still) and len(online) > len(starts):
+        found.append(f"observation {', '.join(map(str, still))} never changes in D_on: a stuck sensor?")
+    first = online.observations[starts]
+    known = offline.observations[episodes.bounds(offline)[0]]
+    if min(len(first), len(known)) >= _ENOUGH:
+        low, high = known.min(0), known.max(0)
+        slack = _UNLIKE * (high - low) + _SAME * spread
+        strange = np.flatnonzero(np.median(abs(first - (low + high) / 2), 0) > (high - low) / 2 + slack)
+        wide = np.flatnonzero(first.max(0) - first.min(0) > high - low + 2 * slack)
+        if len(columns := sorted({*strange.tolist(), *wide.tolist()})):
+            listed = ", ".join(map(str, columns))
+            found.append(f"observation {listed} begins D_on's episodes where none of D begins: other units?")
+    return found
+
+
+def objections(offline: tuple[ModelError, ModelError], online: tuple[ModelError, ModelError]) -> list[str]:
+    """What speaks against a finetuned dynamics: errors (before, after) on held-out D and D_on.
+
+    On D_on both measures must fall; on D neither may grow by more than 5 % (the likelihood's: 0.05 nats or 5 %).
+    """
+    before, after = online
+    if not after.finite or not offline[1].finite:
+        return ["it predicts numbers that are not finite"]
+    found = []
+    if after.distance >= before.distance:
+        found.append(f"distance on held-out D_on {before.distance:.4g} → {after.distance:.4g}, not lower")
+    if after.nll >= before.nll:
+        found.append(f"NLL on held-out D_on {before.nll:.4g} → {after.nll:.4g}, not lower")
+    before, after = offline
+    if after.distance > (1 + TOLERANCE) * before.distance:
+        found.append(f"distance on held-out D {before.distance:.4g} → {after.distance:.4g}, more than 5 % higher")
+    if after.nll > before.nll + TOLERANCE * max(1.0, abs(before.nll)):
+        found.append(f"NLL on held-out D {before.nll:.4g} → {after.nll:.4g}, more than 5 % higher")
+    return found
