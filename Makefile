@@ -12,7 +12,7 @@ KIT ?= git+https://github.com/yihaosun1124/OfflineRL-Kit@e3ce697
 
 .PHONY: quickstart test test-slow test-legacy legacy lint docs wheel
 
-quickstart: $(VENV)/ready
+quickstart: $(VENV)/installed
 	$(BIN)/python run_example/quickstart.py --seed $(SEED)
 
 test: $(VENV)/ready lint
@@ -33,10 +33,14 @@ docs: $(VENV)/ready
 wheel:
 	tools/check_wheel.sh $(PYTHON) torch==2.13.0
 
-$(VENV)/ready: requirements.lock setup.py pyproject.toml
+# What a run and a report need; then the rest of the lock, for tests and docs.
+$(VENV)/installed: requirements.lock setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[report]'
+	touch $@
+
+$(VENV)/ready: $(VENV)/installed
 	$(BIN)/pip install --quiet --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 legacy: $(LEGACY)/ready
