@@ -80,7 +80,7 @@ def _nan_weight(result, policy):
 def test_divergence_names_the_quantity_and_keeps_the_checkpoint(
     settings, monkeypatch, owner, name, number, wrong, message
 ):
-    config = settings(epoch=3, dynamics_epochs=2, online_steps=20)
+    config = settings(epoch=3, dynamics_epochs=2, online_steps=20, horizon=0)
     _, whole = pipeline.run(config)
     module, _, cls = owner.rpartition(".")
     with monkeypatch.context() as patch:

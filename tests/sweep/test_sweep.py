@@ -63,6 +63,7 @@ def _run_process(logdir):
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_sweep_trains_stage_1_once_and_outlives_a_run_that_fails(tmp_path, capsys):
     logdir, grid = tmp_path / "log", tmp_path / "grid.toml"
     (tmp_path / "d.hdf5").write_text("no data")
