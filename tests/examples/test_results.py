@@ -2,22 +2,39 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from doof_ext.experiment.summary import read_summary
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "results" / "hopper-medium-v2-lite"
+QUICKSTART = ROOT / "results" / "quickstart"
+SUMMARIES = sorted((ROOT / "results").rglob("summary.json"))
+
+
+@pytest.mark.parametrize("path", SUMMARIES, ids=lambda path: str(path.relative_to(ROOT / "results").parent))
+def test_a_summary_is_of_recipe_data_and_names_no_folder_of_a_machine(path):
+    assert read_summary(path)["dataset"]["source"] == "recipe"
+    for folder in ("/root", "/home", "/tmp", "/work"):
+        assert folder not in path.read_text()
 
 
 def test_the_docs_table_is_the_reports_and_the_summaries():
-    table = (RESULTS / "tables" / "table-3.md").read_text()
+    table = (QUICKSTART / "tables" / "table-3.md").read_text()
+    assert table in (ROOT / "docs" / "report.md").read_text()
+    for arm in ("ratio-1", "control-no-online-data"):
+        summaries = [read_summary(path) for path in sorted(QUICKSTART.glob(f"seed-*/{arm}/summary.json"))]
+        assert [summary["seed"] for summary in summaries] == [1, 2, 3]
+        row = next(line for line in table.splitlines() if f"| {arm.replace('-', ' ', 1)} |" in line)
+        for name in ("pretrained", "finetuned"):
+            assert f"{np.mean([summary['scores'][name]['last_10'] for summary in summaries]):.1f}" in row
+        assert f"{np.mean([summary['gain'] for summary in summaries]):+.1f}" in row
+
+
+def test_the_seeds_in_the_docs_are_the_summaries():
     page = (ROOT / "docs" / "report.md").read_text()
-    assert table in page
-    for shown in (page, (ROOT / "README.md").read_text()):
-        assert "**recipe data**" in shown and "the arms cannot be told apart" in " ".join(shown.split())
-    for arm in ("ratio-0", "ratio-1", "control"):
-        summary = read_summary(RESULTS / arm / "summary.json")
-        assert summary["dataset"]["source"] == "recipe"
-        before, after = (f"{summary['scores'][name]['mean']:.1f}" for name in ("pretrained", "finetuned"))
-        row = next(line for line in table.splitlines() if f"| {arm.replace('-', ' ')} |" in line)
-        assert f"| {before} |" in row and after in row and f"{summary['gain']:+.1f}" in row
-        assert "/tmp" not in (RESULTS / arm / "summary.json").read_text()
+    for folder in sorted(QUICKSTART.glob("seed-*")):
+        doof, control = (read_summary(folder / arm / "summary.json") for arm in ("ratio-1", "control-no-online-data"))
+        scores = [doof["scores"]["pretrained"], control["scores"]["finetuned"], doof["scores"]["finetuned"]]
+        cells = [f"{score['last_10']:.1f}" for score in scores] + [f"{doof['gain'] - control['gain']:+.1f}"]
+        assert f"| {doof['seed']} | {' | '.join(cells)} |" in page

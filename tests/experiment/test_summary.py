@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from doof_ext.cli.exit_code import closing_table
 from doof_ext.errors import UserError
 from doof_ext.experiment.summary import read_summary
 
-OLDER = ROOT / "results" / "hopper-medium-v2-lite" / "ratio-1" / "summary.json"
+OLDER = Path(__file__).parents[1] / "fixtures" / "summary_0.1.json"
 
 
 @pytest.fixture(scope="module")
