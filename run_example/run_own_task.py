@@ -73,7 +73,7 @@ def main():
         print(f"then: run_doof.py --resume '{stopped.run_directory}'")
         return
     for name, score in summary["scores"].items():
-        print(f"{name:<12}{score['mean']:8.1f} (std {score['std']:.1f})")
+        print(f"{name:<12}{score['last_10']:8.1f} (mean of the last ten evaluations)")
     print(directory)
 
 

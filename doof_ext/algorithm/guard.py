@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,23 +96,19 @@ class GuardedData:
 
 
 def held_out_rows(online: Dataset) -> np.ndarray:
-    """Which rows [N] stage 4 does not see: whole episodes, a tenth of the steps at least; the end of a single one.
+    """Which rows [N] stage 4 does not see, at least a tenth of the steps: the first episode's end, then whole ones.
 
-    An episode is held out wherever those before it would make up less than a tenth with it: which ones, the episodes
-    before them decide, so that in a later round, after whose steps new ones follow, the same are held out.
+    An episode is held out where what is held out before it is less than a tenth of the steps up to its end. So the
+    steps before a row alone decide on it, and what one round holds out stays held out when the next adds its steps.
     """
     starts, stops = episodes.bounds(online)
     held = np.zeros(len(online), bool)
-    if len(starts) == 1:
-        held[-max(1, int(SHARE * len(online))) :] = True
-        return held
-    rows = 0
-    for start, stop in zip(starts, stops, strict=True):
+    rows = math.ceil(SHARE * stops[0])
+    held[stops[0] - rows : stops[0]] = True
+    for start, stop in zip(starts[1:], stops[1:], strict=True):
         if rows < SHARE * stop:
             held[start:stop] = True
             rows += stop - start
-    if held.all():  # two episodes, the second of them long
-        held[starts[-1] :] = False
     return held
 
 
