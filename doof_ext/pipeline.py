@@ -124,7 +124,7 @@ def finetune_and_summarise(
 ) -> dict[str, Any]:
     """Algorithm 1 from stage 2 on, the measurements before and after, and the end of the experiment."""
     config, env, loaded = ctx.config, ctx.env, experiment.loaded
-    finetuning = finetune(ctx, pretraining, offline, loaded.dataset if config.guard == "on" else None)
+    finetuning = finetune(ctx, pretraining, offline, loaded.dataset)
     other = _load_distance_task(config)
     pairs = draw_pairs(config, env, loaded.dataset, pretraining.fake_pairs, finetuning.online_data, other)
     before = measure(pretraining.dynamics, pretraining.policy, pairs)
@@ -135,7 +135,13 @@ def finetune_and_summarise(
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
     summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
+    summary["rounds"] = finetuning.rounds
     summary["guard"] = [verdict.for_summary() for verdict in finetuning.verdicts]
+    summary["policy_choice"] = [{"round": round, **vars(choice)} for round, choice in finetuning.choices.items()]
+    summary["ratio_choice"] = [choice.for_summary() for choice in finetuning.ratios]
+    if finetuning.ratios:
+        chosen = finetuning.ratios[-1].ratio
+        summary |= {"exploration_ratio": chosen, "exploration_coef": chosen * config.penalty_coef}
     summary["model_return"] = _model_return(ctx, pretraining, finetuning)
     summary["limits"] = finetuning.limited
     summary["online_data"] = experiment.artifacts.online_records()

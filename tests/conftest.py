@@ -145,6 +145,7 @@ def tiny():
                 uncertainty_buffer_size=100,
                 finetune_dynamics_steps=3,
                 distance_samples=20,
+                guard="off",
                 wandb="off",
             )
             | overrides

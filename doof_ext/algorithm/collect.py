@@ -146,7 +146,7 @@ def collect(
     base: ModelBasedPolicy | None = None,
     base_return: float | None = None,
 ) -> Collection:
-    """D_on: ``online_steps`` transitions of the policy in the real environment, after those of earlier rounds.
+    """D_on: the round's transitions of the policy in the real environment, after those of earlier rounds.
 
     Where they were taken outside the run, nothing is left to take.
 
@@ -165,8 +165,8 @@ def collect(
         given.metadata = {**given.metadata, "task": config.task}
         return Collection(concatenate(earlier, given), len(given), _limited(ctx, limits))
     journal = ctx.open_journal(ctx.round)
-    found = len(journal)
-    with StageProgress("3 collect", config.online_steps, ctx.logger, unit="step") as progress:
+    found, steps = len(journal), config.steps_of_round(ctx.round)
+    with StageProgress("3 collect", steps, ctx.logger, unit="step") as progress:
         last = {}
 
         def on_step(episode_return: float | None) -> None:
@@ -176,7 +176,7 @@ def collect(
             ctx.state.after_step()
 
         collector = OnlineCollector(policy, env, config.collect_deterministic, limits, base)
-        collected = collector.collect(config.online_steps, on_step, journal, collection_seed(config.seed, ctx.round))
+        collected = collector.collect(steps, on_step, journal, collection_seed(config.seed, ctx.round))
     if found < len(collected):
         ends = int((collected.terminals | collected.timeouts).sum())
         ctx.logger.log(f"3 collect: {len(collected)} environment steps in {ends} episodes")

@@ -54,19 +54,34 @@ def explore(
     config = ctx.config
     if config.exploration_coef == 0:
         return Exploration(pretrained, None, 0, base_return)
-    coef = config.exploration_coef if config.explore_rollouts == "bonus" else -config.penalty_coef
+    policy, scores = train_exploration_policy(ctx, pretrained, dynamics, offline, config.explore_epochs)
+    return Exploration(policy, scores, config.explore_epochs * config.step_per_epoch, base_return)
+
+
+def train_exploration_policy(
+    ctx: StageContext,
+    pretrained: ModelBasedPolicy,
+    dynamics: DOOFDynamics,
+    offline: TensorReplayBuffer,
+    epochs: int,
+    name: str = "policy",
+) -> tuple[ModelBasedPolicy, StageScores]:
+    """π_u after a number of epochs, under a name in the run's state, and its evaluations."""
+    config, bonus = ctx.config, ctx.config.exploration_coef
+    assert bonus is not None  # an automatic ratio has been chosen
+    coef = bonus if config.explore_rollouts == "bonus" else -config.penalty_coef
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=coef, start_from=pretrained)
-    size, bonus = config.uncertainty_buffer_size, config.exploration_coef
-    uncertainty_buffer = make_uncertainty_buffer(offline, policy, size, bonus)
+    uncertainty_buffer = make_uncertainty_buffer(offline, policy, config.uncertainty_buffer_size, bonus)
     scores = train_policy(
         ctx,
         ExplorationTrainer,
-        "2 explore",
+        "2 explore" if name == "policy" else f"2 {name}",
         policy,
-        config.explore_epochs,
+        epochs,
         build_fake_buffer(config, ctx.spec),
         real_sources=[(offline, config.explore_real_ratio)],
         start_sources=[(offline, 1 - config.start_ratio), (uncertainty_buffer, config.start_ratio)],
         bonus_sources=[(uncertainty_buffer, config.explore_uncertainty_ratio)],
+        name=name,
     )
-    return Exploration(policy, scores, config.explore_epochs * config.step_per_epoch, base_return)
+    return policy, scores

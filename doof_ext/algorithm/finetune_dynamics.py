@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.guard import Attempt, GuardedData, Verdict
+from doof_ext.checkpointing.training_state import is_past
 from doof_ext.errors import DivergenceError
 from doof_ext.evaluation.model_error import model_error
 from doof_ext.learning.dynamics import DOOFDynamics
+from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.replay_buffer import FIELDS, TensorReplayBuffer
 from doof_ext.progress import StageProgress, dynamics_epochs
 
@@ -71,6 +74,7 @@ def finetune_dynamics(
         return DynamicsFinetuning(finetuner.dynamics, _train(ctx, finetuner, offline, online))
     verdict, steps = guarded.verdict(), 0
     if not verdict.reasons:
+        verdict.fresh = model_error(dynamics, guarded.fresh)
         held_out_offline = _held_out(dynamics, offline, ctx.config.holdout_ratio)
         online = TensorReplayBuffer.from_dataset(guarded.training, device=offline.device)
         before = [model_error(dynamics, rows) for rows in (held_out_offline, guarded.held_out)]
@@ -122,3 +126,15 @@ def _train(
             state=ctx.state,
             name=name,
         )
+
+
+def log_model_returns(
+    ctx: StageContext, policies: Mapping[str, ModelBasedPolicy], before: DOOFDynamics, after: DOOFDynamics
+) -> None:
+    """Logs what stage 4 changed in the model's estimates, unless a run is resumed past it."""
+    if ctx.model_return is None or is_past(ctx.state.reached, "finetune_dynamics", ctx.round):
+        return
+    for name, policy in policies.items():
+        first, then = (ctx.model_return(policy, dynamics).figures for dynamics in (before, after))
+        told = ", ".join(f"{what} {first[what]:.4g} -> {then[what]:.4g}" for what in ("mean", "pessimistic", "spread"))
+        ctx.logger.log(f"4 finetune dynamics, model return of the {name} policy: {told}")

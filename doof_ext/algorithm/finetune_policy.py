@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from doof_ext.algorithm.context import StageContext
+from doof_ext.algorithm.policy_guard import PolicyChoice, PolicyGuard
 from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
@@ -19,8 +20,9 @@ class PolicyFinetuning:
     """The outputs of stage 5."""
 
     policy: ModelBasedPolicy  # π*_off
-    scores: StageScores
+    scores: StageScores  # its evaluations
     gradient_steps: int
+    choice: PolicyChoice | None = None  # the guard's, where there is one
 
     @property
     def steps(self) -> dict[str, int]:
@@ -39,11 +41,15 @@ def finetune_policy(
     dynamics: DOOFDynamics,
     offline: TensorReplayBuffer,
     online: TensorReplayBuffer | None,
+    scores_before: StageScores | None = None,
 ) -> PolicyFinetuning:
     """Trains π*_off from π_off (not π_u) on 2.5 % D and rollouts of P̂* from half D, half D_on, reward r − λ_off·u.
 
     Of the control without online data ``online`` is D. With None it is stage 1's training that continues: the control
     of extra training.
+
+    With ``scores_before``, π_off's evaluations, the guard watches: returned is the best of the epochs' policies and
+    π_off (see PolicyGuard), of the latter the very object.
     """
     config = ctx.config
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef, start_from=pretrained)
@@ -52,6 +58,10 @@ def finetune_policy(
     else:
         real_sources = [(offline, config.finetune_real_ratio), (online, config.finetune_online_ratio)]
         start_sources = [(offline, 1 - config.start_ratio), (online, config.start_ratio)]
+    guard = None
+    if scores_before is not None:
+        estimate = None if ctx.model_return is None else ctx.model_return(pretrained, dynamics)
+        guard = PolicyGuard(scores_before, estimate, config.finetune_epochs)
     scores = train_policy(
         ctx,
         PolicyFinetuneTrainer,
@@ -61,5 +71,12 @@ def finetune_policy(
         build_fake_buffer(config, ctx.spec),
         real_sources,
         start_sources,
+        on_policy=guard,
     )
-    return PolicyFinetuning(policy, scores, config.finetune_epochs * config.step_per_epoch)
+    steps = config.finetune_epochs * config.step_per_epoch
+    if guard is None or scores_before is None:
+        return PolicyFinetuning(policy, scores, steps)
+    if guard.choice.epoch == 0:
+        return PolicyFinetuning(pretrained, scores_before, steps, guard.choice)
+    guard.settle(policy, scores)
+    return PolicyFinetuning(policy, scores, steps, guard.choice)

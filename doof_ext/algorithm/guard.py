@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +53,14 @@ class Verdict:
         reasons: Why the round was refused; nothing where its P̂* is accepted.
         attempts: The dynamics that were tried, with their errors; none where D_on itself was refused.
         held_out: Rows of D_on that were held out.
+        fresh: The error of P̂ on the round's own steps, before anything is learned from them; None where D_on was
+            refused.
     """
 
     reasons: list[str]
     attempts: list[Attempt]
     held_out: int
+    fresh: ModelError | None = None
 
     @property
     def accepted(self) -> bool:
@@ -73,7 +77,25 @@ class Verdict:
                 for name, pair in pairs.items()
             }
             attempts.append({"lr": attempt.lr, **errors, "reasons": attempt.reasons})
-        return {"accepted": self.accepted, "reasons": self.reasons, "held_out": self.held_out, "attempts": attempts}
+        return {
+            "accepted": self.accepted,
+            "reasons": self.reasons,
+            "held_out": self.held_out,
+            "fresh": self.fresh and dataclasses.asdict(self.fresh),
+            "attempts": attempts,
+        }
+
+
+def worth_another_round(verdicts: Sequence[Verdict]) -> bool:
+    """``--rounds auto``: whether the last round was accepted, and its new steps were predicted better than the last's.
+
+    That is the distance of P̂ to steps that nothing has been learned from; the first round has none to compare with.
+    """
+    last = verdicts[-1]
+    if not last.accepted or last.fresh is None:
+        return False
+    before = verdicts[-2].fresh if len(verdicts) > 1 else None
+    return before is None or last.fresh.distance < before.distance
 
 
 class GuardedData:
@@ -82,11 +104,13 @@ class GuardedData:
     Args:
         online: D_on, of all rounds so far.
         offline: D.
+        steps: Of the round, the last ones of D_on.
     """
 
-    def __init__(self, online: Dataset, offline: Dataset) -> None:
+    def __init__(self, online: Dataset, offline: Dataset, steps: int) -> None:
         self._online, self._offline = online, offline
         held, transitions = held_out_rows(online), online.transitions()
+        self.fresh = {name: column[-steps:] for name, column in transitions.items()}
         self.training = {name: column[~held] for name, column in transitions.items()}
         self.held_out = {name: column[held] for name, column in transitions.items()}
 

@@ -38,7 +38,9 @@ def closing_table(summary: Mapping[str, Any]) -> str:
         lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
     else:
         lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
+    lines += [_ratios(round, choice) for round, choice in enumerate(summary.get("ratio_choice", []), start=1)]
     lines += [_verdict(round, verdict) for round, verdict in enumerate(summary.get("guard", []), start=1)]
+    lines += map(_choice, summary.get("policy_choice", []))
     return "\n".join(lines)
 
 
@@ -81,6 +83,29 @@ def _verdict(round: int, verdict: Mapping[str, Any]) -> str:
     online = verdict["attempts"][-1]["online"]
     before, after = (online[when]["distance"] for when in ("before", "after"))
     return f"guard: round {round} accepted, distance on {verdict['held_out']} held-out steps {before:.4g} → {after:.4g}"
+
+
+def _choice(choice: Mapping[str, Any]) -> str:
+    """Which policy stage 5 of a round returned, in one line."""
+    which = f"the policy of epoch {choice['epoch']} of {choice['epochs']}"
+    if not choice["epoch"]:
+        which = "the policy from before it, which no epoch was better than"
+    estimates = ("-" if choice[name] is None else f"{choice[name]:.4g}" for name in ("before", "chosen", "last"))
+    by = {None: "nothing tells them apart", "evaluations": "mean of the last ten evaluations"}
+    told = by.get(choice["by"], "least return in the model")
+    before, chosen, last = estimates
+    values = f": {before} before, {chosen} chosen, {last} at the end" if choice["by"] else ""
+    return f"guard: round {choice['round']} returns {which} ({told}{values})"
+
+
+def _ratios(round: int, choice: Mapping[str, Any]) -> str:
+    """Which ratio was chosen in a round, and among which, in one line."""
+    tried = ", ".join(
+        f"{one['ratio']:g}: {'-' if one['uncertainty'] is None else format(one['uncertainty'], '.3g')}"
+        f"{'' if one['allowed'] else ' (loses too much)'}"
+        for one in choice["candidates"]
+    )
+    return f"ratio: round {round} explored at {choice['ratio']:g} (u of a step in the model, by ratio: {tried})"
 
 
 def _legend(score: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from doof_ext.config.recorded import settings_to_resume
@@ -61,7 +61,24 @@ def _argument_type(hint: Any) -> tuple[Any, bool]:
     if typing.get_origin(hint) is tuple:
         return typing.get_args(hint)[0], True
     options = [part for part in typing.get_args(hint) if part is not type(None)]
+    words = [word for part in options if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
+    if words:
+        return _number_or(words, options[0]), False
     return _argument_type(options[0]) if options else (hint, False)
+
+
+def _number_or(words: Sequence[str], number: Callable[[str], Any]) -> Callable[[str], Any]:
+    """What reads a number or one of these words."""
+
+    def read(text: str) -> Any:
+        if text in words:
+            return text
+        try:
+            return number(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {' or '.join(words)}") from None
+
+    return read
 
 
 def given_flags(argv: Sequence[str] | None = None, description: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The presets: budgets only, never the algorithm. ``paper`` is the paper's; the others shorten it."""
+"""The presets: ``paper`` is the paper; the others shorten its budgets and switch the guard on, nothing else."""
 
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ _PAPER: dict[str, Any] = dict(
     rollout_batch_size=50_000,
     final_episodes=100,
     distance_samples=2000,
+    guard="off",
 )
 _LITE: dict[str, Any] = dict(
     dataset_steps=200_000,
@@ -20,6 +21,7 @@ _LITE: dict[str, Any] = dict(
     explore_epochs=10,
     finetune_dynamics_epochs=20,
     finetune_epochs=60,
+    guard="on",
 )
 _QUICK: dict[str, Any] = dict(
     dataset_steps=200_000,
@@ -33,6 +35,7 @@ _QUICK: dict[str, Any] = dict(
     eval_episodes=2,
     final_episodes=0,
     distance_samples=1000,
+    guard="on",
 )
 _SMOKE: dict[str, Any] = dict(
     dataset_steps=4_000,
@@ -50,6 +53,7 @@ _SMOKE: dict[str, Any] = dict(
     final_episodes=0,
     uncertainty_buffer_size=1_000,
     distance_samples=200,
+    guard="on",
 )
 
 PRESETS = MappingProxyType(

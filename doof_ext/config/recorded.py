@@ -47,6 +47,8 @@ def fits(value: Any, hint: Any) -> bool:
     """Whether a value that was read from JSON, its lists as tuples, is of an annotated type."""
     if typing.get_origin(hint) is tuple:
         return isinstance(value, tuple) and all(fits(item, typing.get_args(hint)[0]) for item in value)
+    if typing.get_origin(hint) is typing.Literal:
+        return value in typing.get_args(hint)
     if typing.get_args(hint):  # a union
         return any(fits(value, part) for part in typing.get_args(hint))
     if hint is float:

@@ -7,7 +7,7 @@ The command line, the presets, validation and resumption derive from it. Imports
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from doof_ext.config.presets import PRESETS
 from doof_ext.tasks import TaskSpec, get_spec, spec_of_data, spec_of_env, task_names
@@ -62,7 +62,8 @@ class Rules:
 
     def violation(self, value: Any) -> str | None:
         """What a value must be, where it is not that; None where it is. None as a value fits."""
-        numbers = value if isinstance(value, tuple) else [] if value is None or isinstance(value, bool) else [value]
+        plain = value is None or isinstance(value, bool | str)
+        numbers = value if isinstance(value, tuple) else [] if plain else [value]
         bounds = (self.ge, self.gt, self.le, self.lt)
         if bounds == (None,) * 4 or all(self._within(number) for number in numbers):
             return None
@@ -99,20 +100,36 @@ class Config:
 
     task: str = option("hopper-medium-v2", "the task")
     preset: str = option(
-        "paper", "budgets; never changes the algorithm", choices=tuple(PRESETS), after_pretraining=True
+        "paper", "budgets, and whether there is a guard", choices=tuple(PRESETS), after_pretraining=True
     )
     seed: int = option(1, "seeds everything", ge=0, lt=2**32)
     algo: str = option("mopo", "the offline algorithm", choices=("mopo", "mobile"))
     uncertainty: str = option(
         None, f"estimator of u(s, a): {', '.join(estimator_names())}; aleatoric by default, with MOBILE its own"
     )
-    exploration_ratio: float | None = option(
-        1.0, "lambda_on : lambda_off; 0 collects with the pretrained policy itself", ge=0, after_pretraining=True
+    exploration_ratio: float | Literal["auto"] | None = option(
+        1.0,
+        "lambda_on : lambda_off; 0 collects with the pretrained policy itself; auto tries several in the model and "
+        "takes the one that meets the most u, see --max-return-drop",
+        ge=0,
+        after_pretraining=True,
     )  # None where lambda_off is 0 and lambda_on is not
-    exploration_coef: float = option(
+    exploration_coef: float | None = option(
         None, "lambda_on by itself, instead of a ratio to --penalty-coef", ge=0, after_pretraining=True
+    )  # None with an automatic ratio
+    rounds: int | Literal["auto"] = option(
+        1,
+        "how often stages 2-5 are run (Figure 6c); auto: while the guard accepts and new steps are predicted better, "
+        "--online-steps in all, --round-steps in each",
+        ge=1,
+        after_pretraining=True,
     )
-    rounds: int = option(1, "how often stages 2-5 are run (Figure 6c)", ge=1, after_pretraining=True)
+    round_steps: int | None = option(
+        None,
+        "real environment steps of a round of --rounds auto; a quarter of --online-steps by default",
+        ge=2,
+        after_pretraining=True,
+    )
     control: str | None = option(
         None,
         "an arm without online data to compare with. no-online-data: stages 4 and 5 with D in D_on's place; "
@@ -254,6 +271,14 @@ class Config:
         stage="explore",
         choices=("bonus", "penalty"),
     )
+    max_return_drop: float = option(
+        0.5,
+        "with --exploration-ratio auto: part of the pretrained policy's pessimistic return in the model that an "
+        "exploration policy may lose; of a negative return 0.5 stands for twice as much",
+        stage="explore",
+        ge=0,
+        lt=1,
+    )
     explore_real_ratio: float = option(0.025, "part of a batch from D", stage="explore", ge=0, le=1)
     explore_uncertainty_ratio: float = option(0.025, "part of a batch from D_u", stage="explore", ge=0, le=1)
 
@@ -307,11 +332,12 @@ class Config:
     )
 
     guard: str = option(
-        "off",
-        "on: a tenth of D_on is held out, and a finetuned dynamics that is not better on it is refused, with the "
-        "policy as it was; off: the paper",
+        None,
+        "on: a tenth of D_on is held out, a finetuned dynamics that is not better on it is refused, and stage 5 "
+        "returns the best policy that it met, the pretrained one among them; off: the paper",
         stage="finetune_dynamics",
         choices=("on", "off"),
+        default_from="preset",
     )
 
     finetune_epochs: int = option(
@@ -350,6 +376,29 @@ class Config:
     render: bool = option(False, "save a short video of the finetuned policy", stage="measure", resumable=True)
 
     @property
+    def explores(self) -> bool:
+        """Whether there is a stage 2 that trains."""
+        return self.control is None and (self.exploration_ratio == "auto" or bool(self.exploration_coef))
+
+    @property
+    def most_rounds(self) -> int:
+        """Rounds of stages 2-5; with ``--rounds auto``, as many as the online steps suffice for."""
+        if self.rounds != "auto":
+            return self.rounds
+        return max(1, self.online_steps // self._round_steps)
+
+    def steps_of_round(self, round: int) -> int:
+        """Real environment steps of a round; the last one of ``--rounds auto`` takes what the others leave."""
+        if self.rounds != "auto":
+            return self.online_steps
+        last = round == self.most_rounds
+        return self.online_steps - (round - 1) * self._round_steps if last else self._round_steps
+
+    @property
+    def _round_steps(self) -> int:
+        return self.round_steps or max(2, self.online_steps // 4)
+
+    @property
     def spec(self) -> TaskSpec:
         """The task's spec; with ``env_id`` that environment's, with ``env`` "none" that of the data."""
         if self.env == "none" and self.task not in task_names():
@@ -368,3 +417,8 @@ def rules_by_name() -> dict[str, Rules]:
 def flag(name: str) -> str:
     """A setting's flag on the command line."""
     return "--" + name.replace("_", "-")
+
+
+def text_of(value: float | str) -> str:
+    """A number, or the word that stands in its place, in short."""
+    return value if isinstance(value, str) else f"{value:g}"

@@ -52,6 +52,8 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
     if config.env == "none":
         preset |= {"eval_episodes": 0}
+    if config.rounds == "auto" and "guard" in preset:
+        preset |= {"guard": "on"}
     if preset.get("eval_episodes", config.eval_episodes) == 0 and "final_episodes" in preset:
         preset |= {"final_episodes": 0}
     if not _may_be_recipe(config.source):
@@ -113,6 +115,8 @@ def _refuse_steps(config: Config, given: Set[str]) -> None:
 def _with_exploration(config: Config, given: Set[str]) -> Config:
     """Settings in which λ_on, λ_off and their ratio agree; raises UserError where the user's do not."""
     ratio, penalty, coef = config.exploration_ratio, config.penalty_coef, config.exploration_coef
+    if ratio == "auto":
+        return _with_automatic_ratio(config)
     if coef is None:
         if penalty == 0 and ratio and config.control is None:
             raise UserError(
@@ -132,6 +136,21 @@ def _with_exploration(config: Config, given: Set[str]) -> Config:
     return dataclasses.replace(config, exploration_ratio=None if coef else 0.0)
 
 
+def _with_automatic_ratio(config: Config) -> Config:
+    """Settings whose ratio is chosen in the model; raises UserError where it cannot be."""
+    if config.control is not None:
+        raise UserError("--exploration-ratio auto: a control explores nothing")
+    if config.exploration_coef is not None:
+        raise UserError("--exploration-ratio auto chooses lambda_on: give no --exploration-coef with it")
+    if config.penalty_coef == 0:
+        raise UserError(
+            "--exploration-ratio auto tries multiples of --penalty-coef, which is 0: give --exploration-coef"
+        )
+    if config.horizon == 0:
+        raise UserError("--exploration-ratio auto judges policies by their return in the model: give --horizon above 0")
+    return config
+
+
 def _refuse(name: str, value: Any, right: str) -> NoReturn:
     raise UserError(f"{flag(name)} is {value}; it must be {right}")
 
@@ -148,7 +167,22 @@ def _check_value(name: str, value: Any, rules: Any) -> None:
         _refuse(name, value, violation)
 
 
+def _check_rounds(config: Config) -> None:
+    """Raises UserError for automatic rounds that nothing could end, and for their flags beside a number of rounds."""
+    if config.rounds != "auto":
+        if config.round_steps is not None:
+            raise UserError("--round-steps goes with --rounds auto; each of a number of rounds takes --online-steps")
+        return
+    if config.control is not None:
+        raise UserError("--rounds auto: a control has no guard to end its rounds; give it the number that DOOF's took")
+    if config.guard != "on":
+        raise UserError("--rounds auto goes on while the guard accepts: it needs --guard on")
+    if config.round_steps is not None and config.round_steps > config.online_steps:
+        _refuse("round_steps", config.round_steps, f"at most --online-steps, {config.online_steps}")
+
+
 def _check_together(config: Config) -> None:
+    _check_rounds(config)
     if len(config.dynamics_weight_decay) != len(config.dynamics_hidden_dims) + 1:
         layers = len(config.dynamics_hidden_dims) + 1
         _refuse("dynamics_weight_decay", config.dynamics_weight_decay, f"{layers} numbers, one per layer")

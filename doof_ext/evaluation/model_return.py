@@ -21,10 +21,24 @@ class ModelReturn:
     Attributes:
         returns: Sums of predicted rewards, [K].
         penalised: Sums of r − λ_off·u, [K].
+        uncertainty: Sums of u, [K].
+        lengths: Steps, [K].
     """
 
     returns: np.ndarray
     penalised: np.ndarray
+    uncertainty: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def pessimistic(self) -> float:
+        """The return in the elite that predicts the least; NaN where one diverged."""
+        return float(self.returns.min())
+
+    @property
+    def mean_uncertainty(self) -> float:
+        """u of a step, on average."""
+        return float(self.uncertainty.sum() / self.lengths.sum())
 
     @property
     def figures(self) -> dict[str, float]:
@@ -53,6 +67,11 @@ class ModelReturns:
     def __init__(self, starts: np.ndarray, horizon: int, penalty_coef: float) -> None:
         self.starts, self.horizon, self.penalty_coef = starts, horizon, penalty_coef
 
+    def also_from(self, dataset: Dataset) -> ModelReturns:
+        """The same, from first states of another dataset, too."""
+        starts = np.concatenate([self.starts, first_states(dataset)])
+        return ModelReturns(starts, self.horizon, self.penalty_coef)
+
     @torch.no_grad()
     def __call__(self, policy: Any, dynamics: Any) -> ModelReturn:
         """The return of a policy (the kit's ``select_action``) in a DOOFDynamics."""
@@ -66,7 +85,8 @@ class ModelReturns:
         obs = torch.as_tensor(self.starts, device=device).repeat(len(elites), 1)  # elite after elite
         members = torch.as_tensor(elites, device=device).repeat_interleave(count)
         rows = torch.arange(len(obs), device=device)  # those whose episode has not ended
-        returns, penalised = torch.zeros(2, len(obs), dtype=torch.float64, device=device)
+        sums = torch.zeros(4, len(obs), dtype=torch.float64, device=device)
+        returns, penalised, uncertainty, lengths = sums
         for _ in range(self.horizon):
             actions = torch.as_tensor(policy.select_action(obs, deterministic=True), device=device)
             prediction = dynamics.predict(obs, actions)
@@ -77,11 +97,13 @@ class ModelReturns:
             reward = reward.double().where(usable, torch.nan)
             returns[rows] += reward
             penalised[rows] += reward - self.penalty_coef * u
+            uncertainty[rows] += u
+            lengths[rows] += 1
             goes_on = usable & ~dynamics.terminal_fn(obs, actions, next_obs)[:, 0]
             obs, rows = next_obs[goes_on], rows[goes_on]
             if not len(rows):
                 break
-        return ModelReturn(*(total.view(len(elites), count).mean(1).cpu().numpy() for total in (returns, penalised)))
+        return ModelReturn(*sums.view(len(sums), len(elites), count).mean(2).cpu().numpy())
 
 
 def first_states(dataset: Dataset, count: int = _STARTS) -> np.ndarray:

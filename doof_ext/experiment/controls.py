@@ -23,7 +23,7 @@ _OF_AN_ARM = (
     "preset",
     "source",
     "dataset_steps",
-    "guard",
+    "round_steps",
 )
 """Settings in which a run and its controls may differ; whether their data are the same, the data's hash says."""
 
@@ -46,6 +46,8 @@ def gains_over_controls(config: Config, summary: Mapping[str, Any], directory: s
     if config.control is not None or summary["gain"] is None:
         return {}
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in _OF_AN_ARM}
+    if config.rounds == "auto":
+        settings["rounds"] = summary["rounds"]  # what it came to
     task_folder = os.path.dirname(os.path.dirname(os.path.abspath(directory)))
     found: dict[str, float] = {}
     for other in sorted(glob.glob(os.path.join(glob.escape(task_folder), "doof*", "seed_*")), key=os.path.basename):

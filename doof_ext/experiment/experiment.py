@@ -98,7 +98,7 @@ class Experiment:
     def _check_stop(self, reached: tuple[str, int]) -> None:
         """Raises UserError where a run that has reached a stage of a round would never stop as asked."""
         stage = self.config.stop_after
-        rounds = range(1, self.config.rounds + 1) if stage == "explore" else [1]
+        rounds = range(1, self.config.most_rounds + 1) if stage == "explore" else [1]
         if stage is not None and not any(self._stops(stage, round, reached) for round in rounds):
             at = f"stage {reached[0]}, round {reached[1]}"
             raise UserError(f"--stop-after {stage}: {self.directory} is past it, in {at}")
@@ -124,9 +124,15 @@ class Experiment:
         self.artifacts.save(stage, result)
         round = self.state.round
         if self._stops(stage, round, self.state.reached):
-            following = STAGES[STAGES.index(stage) + 1] if self.config.control is None else "finetune_policy"
-            self.state.wait_for(following, round)
+            self.state.wait_for(self._following(stage), round)
             raise StoppedAfter(stage, has_env=self.config.env != "none")
+
+    def _following(self, stage: str) -> str:
+        """The stage that comes after stage 1 or 2."""
+        if self.config.control is not None:
+            return "finetune_policy"
+        chooses = self.config.exploration_ratio == "auto"
+        return "explore" if stage == "pretrain" and not chooses else STAGES[STAGES.index(stage) + 1]
 
     def _fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that is resumed from it: settings and data."""

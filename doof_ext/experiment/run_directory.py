@@ -9,6 +9,7 @@ import time
 import filelock
 
 from doof_ext.config import Config
+from doof_ext.config.settings import text_of
 from doof_ext.errors import UserError
 
 
@@ -23,7 +24,7 @@ def create_run_directory(config: Config) -> str:
     if config.exploration_ratio is None:
         algo += f"&exploration_coef={config.exploration_coef:g}"
     else:
-        algo += f"&exploration_ratio={config.exploration_ratio:g}"
+        algo += f"&exploration_ratio={text_of(config.exploration_ratio)}"
     if config.explore_rollouts != "bonus":
         algo += f"&explore_rollouts={config.explore_rollouts}"
     if config.control is not None:

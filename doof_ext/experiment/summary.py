@@ -61,7 +61,6 @@ def build_summary(
     }
     return {
         **{name: getattr(config, name) for name in same},
-        "rounds": config.rounds,
         "horizon": config.horizon,
         "control": config.control,
         "pretrained": config.pretrained,

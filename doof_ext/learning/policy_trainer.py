@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer, split_c
 
 Sources = Sequence[tuple[TensorReplayBuffer, float]]
 """Buffers, and the fraction of a batch that is drawn from each."""
+
+
+class OnPolicy(Stateful, Protocol):
+    """What takes in the policy of each epoch, and is kept with the training."""
+
+    def consider(
+        self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None
+    ) -> None: ...
 
 
 class DOOFTrainer(kit.MBPolicyTrainer):
@@ -37,6 +45,9 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         model_return: What estimates the policy's return in the dynamics after each epoch; None for nothing.
         state: The run's state, to resume from and to save to.
         round: The round of stages 2-5, for the log.
+        on_policy: Takes in the policy of each epoch; a component of the state.
+        name: Of this training in the state.
+        keeps_curve: Whether its epochs are rows of the run's curve.
     """
 
     stage = 1
@@ -64,6 +75,9 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         model_return: ModelReturns | None = None,
         state: TrainingState | None = None,
         round: int = 1,
+        on_policy: OnPolicy | None = None,
+        name: str = "policy",
+        keeps_curve: bool = True,
     ) -> None:
         super().__init__(
             policy,
@@ -97,13 +111,14 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         self.bonus_buffers = [buffer for buffer, _ in bonus_sources]
         self.scores = StageScores()
         self.state, self.round = state or TrainingState(), round
+        self.on_policy, self.name, self.keeps_curve = on_policy, name, keeps_curve
 
     def train(self) -> dict[str, float]:
         """Runs all epochs; returns {"last_10_performance"}, {} without. ``scores`` holds all evaluations."""
         rollout_freq, _, rollout_length = self.rollout_setting
         losses = MeanLosses(self.policy.dynamics.device)
         progress = Counters(epoch=0, step=0, rollout_info={})
-        complete = self.state.restore("policy", self._components(losses, progress))
+        complete = self.state.restore(self.name, self._components(losses, progress))
         while not complete and progress.epoch < self.epoch:
             where = f"epoch {progress.epoch + 1} of stage {self.stage}"
             while progress.step < self.step_per_epoch:
@@ -124,14 +139,18 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             estimate = None if self.model_return is None else self.model_return(self.policy, self.policy.dynamics)
             progress.epoch, progress.step = progress.epoch + 1, 0
             timestep = self.first_timestep + progress.epoch * self.step_per_epoch
-            self._log(timestep, evaluation, estimate, means, progress.rollout_info)
+            if self.keeps_curve:
+                self._log(timestep, evaluation, estimate, means, progress.rollout_info)
             progress.rollout_info = {}
+            if self.on_policy is not None:
+                self.on_policy.consider(progress.epoch, self.policy, self.scores, estimate)
             if self.on_epoch is not None:
                 self.on_epoch(progress.epoch, evaluation, estimate)
             self.state.after_epoch()
         if not complete:
             # stage 1 has yet to draw pairs from the fake buffer, which a checkpoint after this commit no longer holds
-            self.state.commit("policy", "scores", save=self.stage != 1)
+            kept = ["policy", "scores", *(["on_policy"] if self.on_policy is not None else [])]
+            self.state.commit(*kept, save=self.stage != 1)
         return {} if self.scores.last_10 is None else {"last_10_performance": self.scores.last_10}
 
     def _components(self, losses: MeanLosses, progress: Counters) -> dict[str, Stateful]:
@@ -145,6 +164,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         }
         if self.lr_scheduler is not None:
             components["lr_scheduler"] = self.lr_scheduler
+        if self.on_policy is not None:
+            components["on_policy"] = self.on_policy
         return components | {f"bonus_buffer_{index}": buffer for index, buffer in enumerate(self.bonus_buffers)}
 
     def _rollout(self, length: int, where: str) -> dict[str, float]:

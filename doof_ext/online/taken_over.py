@@ -84,7 +84,7 @@ def _is_reconstructed(part: data.LoadedDataset) -> bool:
 
 
 def _of_session(config: Config, files: RunFiles, env: Any, offline: Dataset) -> OnlineSteps | None:
-    for round in range(1, config.rounds + 1):
+    for round in range(1, config.most_rounds + 1):
         record = read_online_record(files.online_record(round))
         if record is not None and record.source == "session" and record.sha256 is None:
             steps = session_steps(files, round, record, print)

@@ -93,7 +93,7 @@ def finetuning_curves(runs: Sequence[Run]) -> Drawing:
         "The legend has each arm's gain over the controls, by scores that are means of the last ten evaluations. "
         "Dotted: the pretrained policy."
     )
-    single = [run for run in runs if run.settings["rounds"] == 1]
+    single = [run for run in runs if run.rounds == 1]
     curves = _curves(single)
     if not curves:
         return nothing_to_draw(name, question, caption, "a run that has reached stage 5")
@@ -163,7 +163,7 @@ def rounds_curve(runs: Sequence[Run]) -> Drawing:
     """Figure 6c: several rounds of collecting and finetuning."""
     name, question = "figure-6c", "Does a second round repair what the first one spoilt?"
     caption = "Score during policy finetuning over several rounds of stages 2 to 5; dashed lines: a new round."
-    several = [run for run in runs if run.settings["rounds"] > 1]
+    several = [run for run in runs if run.rounds > 1]
     curves = _curves(several)
     if not curves:
         return nothing_to_draw(name, question, caption, "a run with --rounds 2")

@@ -14,12 +14,14 @@ from doof_ext.report.tables import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ESTIMATES = {
+ESTIMATES = {
     "mean": MODEL_RETURN,
     "least elite": f"{MODEL_RETURN}_pessimistic",
     "penalised": f"{MODEL_RETURN}_penalised_mean",
     "penalised, least": f"{MODEL_RETURN}_penalised_pessimistic",
 }
+"""The model's estimates of a policy's return, by name: columns of the curve."""
+
 _STAGES = {1: "1 pretrain", 5: "5 finetune"}
 _FEWEST = 3  # epochs that can be ranked
 
@@ -47,7 +49,7 @@ def model_return_table(runs: Sequence[Run]) -> Table:
             if len(epochs) < _FEWEST:
                 continue
             scores = [row[SCORE] for row in epochs]
-            found = [rank_correlation(scores, [row[name] for row in epochs]) for name in _ESTIMATES.values()]
+            found = [rank_correlation(scores, [row[name] for row in epochs]) for name in ESTIMATES.values()]
             cells = ["" if value is None else f"{value:+.2f}" for value in found]
             rows.append([run.paper_name, run.arm, str(run.seed), title, str(len(epochs)), *cells])
     return Table(
@@ -55,7 +57,7 @@ def model_return_table(runs: Sequence[Run]) -> Table:
         "How the model ranks a run's epochs: Spearman's rank correlation over the epochs of a stage between the true "
         "score and the policy's return in the dynamics (eval/model_return): the mean of the elites and the least of "
         "them, unpenalised and less λ_off·u. 1: the same order; 0: none.",
-        ["task", "arm", "seed", "stage", "epochs", *_ESTIMATES],
+        ["task", "arm", "seed", "stage", "epochs", *ESTIMATES],
         rows,
         missing="" if rows else "runs with scores and model returns of three epochs",
     )
@@ -71,7 +73,7 @@ def model_return_curves(runs: Sequence[Run]) -> Drawing:
     )
     tasks: dict[str, dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for (task, arm), members in grouped(runs, lambda run: (run_label(run), run.arm)).items():
-        found = [(run.finetuning(MODEL_RETURN), run.finetuning(_ESTIMATES["least elite"])) for run in members]
+        found = [(run.finetuning(MODEL_RETURN), run.finetuning(ESTIMATES["least elite"])) for run in members]
         found = [both for both in found if both[0]]
         if found:
             length = min(len(mean) for mean, _ in found)

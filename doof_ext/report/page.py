@@ -14,6 +14,7 @@ from typing import Any
 from doof_ext.errors import UserError
 from doof_ext.files import publish
 from doof_ext.report.figures import Drawing, all_figures, render
+from doof_ext.report.guard_tables import guard_tables
 from doof_ext.report.model_returns import model_return_curves, model_return_table
 from doof_ext.report.runs import Run, check_alike, find_runs
 from doof_ext.report.tables import Table, all_tables
@@ -39,6 +40,7 @@ _SETTINGS = (  # those that the page lists
     "actor_lr",
     "critic_lr",
     "dynamics_lr",
+    "guard",
     "start_ratio",
     "finetune_real_ratio",
     "real_ratio",
@@ -75,13 +77,14 @@ def write_report(
         if run.problem:
             warn(f"{run.directory}: {run.problem}")
     figures = [*all_figures(runs), model_return_curves(runs)]
+    guard = guard_tables(runs)
     tables = [*all_tables(runs), model_return_table(runs)]
     try:
         os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
         with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out))) as folder:
             os.chmod(folder, 0o755)
-            _write_parts(folder, figures, tables)
-            page = _page(runs, figures, tables)
+            _write_parts(folder, figures, [*tables, *guard])
+            page = _page(runs, figures, tables, guard)
             publish(os.path.join(folder, "report.html"), lambda file: file.write(page.encode()))
             shutil.copytree(folder, out, dirs_exist_ok=True)
     except OSError as error:
@@ -109,7 +112,7 @@ def _write_parts(folder: str, figures: Sequence[Drawing], tables: Sequence[Table
                 file.write(text)
 
 
-def _page(runs: Sequence[Run], figures: Sequence[Drawing], tables: Sequence[Table]) -> str:
+def _page(runs: Sequence[Run], figures: Sequence[Drawing], tables: Sequence[Table], guard: Sequence[Table]) -> str:
     from jinja2 import Environment
 
     template = resources.files("doof_ext.report").joinpath("page.html.jinja").read_text(encoding="utf-8")
@@ -123,6 +126,7 @@ def _page(runs: Sequence[Run], figures: Sequence[Drawing], tables: Sequence[Tabl
             finished=finished,
             figures=shown,
             tables=tables,
+            guard=guard,
             recipe=[run for run in finished if run.provenance == "recipe"],
             settings=_settings(finished),
             versions=sorted(

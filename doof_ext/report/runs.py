@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from doof_ext.config.settings import CONTROLS
+from doof_ext.config.settings import CONTROLS, text_of
 from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
@@ -26,8 +26,8 @@ _NUMBER = (int, float)
 _REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
     "task": str,
     "seed": int,
-    "exploration_ratio": (*_NUMBER, type(None)),
-    "rounds": int,
+    "exploration_ratio": (*_NUMBER, str, type(None)),
+    "rounds": (int, str),
     "algo": str,
     "uncertainty": str,
     "step_per_epoch": int,
@@ -85,18 +85,29 @@ class Run:
     def arm(self) -> str:
         """What distinguishes it from other runs of its task, the seed apart."""
         ratio = self.settings["exploration_ratio"]
-        exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {ratio:g}"
+        exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {text_of(ratio)}"
         if self.settings.get("explore_rollouts") == "penalty":
             exploration += " with penalised rollouts"
         kind = f"{CONTROL} {self.control}" if self.control else exploration
-        return ", ".join([kind, *self.variant])
+        automatic = ["automatic rounds"] if self.settings["rounds"] == "auto" else []
+        return ", ".join([kind, *automatic, *self.variant])
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of stages 2-5 that were run; of an unfinished run, those that it asks for or has come to."""
+        if self.summary is not None:
+            return self.summary["rounds"]
+        asked = self.settings["rounds"]
+        return max((int(row["round"]) for row in self.curve), default=1) if asked == "auto" else asked
 
     @cached_property
     def variant(self) -> tuple[str, ...]:
         """What a DOOF run and its controls have in common that other runs of the task may not have."""
         parts = []
-        if self.settings["rounds"] > 1:
-            parts.append(f"{self.settings['rounds']} rounds")
+        if self.rounds > 1:
+            parts.append(f"{self.rounds} rounds")
+        if self.settings.get("guard") == "on":
+            parts.append("guard")
         if self.settings["algo"] != "mopo":
             parts.append(self.settings["algo"])
         if self.settings["uncertainty"] not in ("aleatoric", "mobile" if self.settings["algo"] == "mobile" else ""):

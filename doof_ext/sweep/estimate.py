@@ -155,7 +155,6 @@ def costs(config: Config, rates: Rates, shared: bool = False) -> list[StageCost]
     steps = config.step_per_epoch
     limit = config.spec.max_episode_steps or config.max_episode_steps or 1000
     evaluation = limit * (config.eval_episodes * rates.env_step + rates.action)  # the episodes go side by side
-    explores = config.control is None and config.exploration_coef > 0
     policy_epoch = steps * (rates.gradient_step + rates.rollout / config.rollout_freq) + evaluation
     rows = config.dataset_steps or config.spec.dataset_steps or _OWN_DATA
     batches = math.ceil(rows / config.batch_size)
@@ -165,17 +164,19 @@ def costs(config: Config, rates: Rates, shared: bool = False) -> list[StageCost]
     if not shared:
         found.append(StageCost("1 pretrain dynamics", 1, dynamics_epochs, batches * rates.dynamics_step))
         found.append(StageCost("1 pretrain policy", 1, config.epoch, policy_epoch))
-    for round in range(1, config.rounds + 1):
+    for round in range(1, config.most_rounds + 1):
         if config.control is None:
-            collecting = config.online_steps * (rates.env_step + rates.action)
-            found.append(StageCost("2 explore", round, explores * config.explore_epochs, policy_epoch))
+            collecting = config.steps_of_round(round) * (rates.env_step + rates.action)
+            found.append(StageCost("2 explore", round, config.explores * config.explore_epochs, policy_epoch))
             found.append(StageCost("3 collect", round, 1, collecting))
         if config.control != "extra-training":
             seconds = config.finetune_dynamics_steps * rates.dynamics_step
             found.append(StageCost("4 finetune dynamics", round, finetune_dynamics_epochs, seconds))
         found.append(StageCost("5 finetune policy", round, config.finetune_epochs, policy_epoch))
     final = limit * (config.final_episodes * rates.env_step + math.ceil(config.final_episodes / 10) * rates.action)
-    found.append(StageCost("final evaluation", config.rounds, 2 + explores, final))  # ten episodes go side by side
+    found.append(
+        StageCost("final evaluation", config.most_rounds, 2 + config.explores, final)
+    )  # ten episodes go side by side
     return found
 
 

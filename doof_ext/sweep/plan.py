@@ -12,7 +12,7 @@ from typing import Any
 
 from doof_ext.config import Config, config_from, given_flags
 from doof_ext.config.recorded import recorded_settings
-from doof_ext.config.settings import Rules, rules_by_name
+from doof_ext.config.settings import Rules, rules_by_name, text_of
 from doof_ext.errors import UserError
 
 Key = tuple[tuple[str, Any], ...]
@@ -127,7 +127,7 @@ def _arm(config: Config, given: Collection[str], runs: Sequence[PlannedRun]) -> 
     if config.control is not None:
         parts = [f"control {config.control}"]
     elif config.exploration_ratio is not None:
-        parts = [f"ratio {config.exploration_ratio:g}"]
+        parts = [f"ratio {text_of(config.exploration_ratio)}"]
     else:
         parts = [f"exploration coef {config.exploration_coef:g}"]
     for name in given:

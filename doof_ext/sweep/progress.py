@@ -96,6 +96,5 @@ class Metric:
 
 def gradient_steps(config: Config) -> int:
     """Gradient steps of the policy in a whole run."""
-    explores = config.control is None and config.exploration_coef > 0
-    epochs = config.epoch + config.rounds * (explores * config.explore_epochs + config.finetune_epochs)
+    epochs = config.epoch + config.most_rounds * (config.explores * config.explore_epochs + config.finetune_epochs)
     return epochs * config.step_per_epoch

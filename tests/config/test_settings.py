@@ -60,7 +60,7 @@ def test_lite_is_what_was_measured():
     assert config.dataset_steps == 200_000
 
 
-def test_presets_change_budgets_only():
+def test_presets_change_budgets_and_the_guard_only():
     budgets = {
         "dataset_steps",
         "dynamics_epochs",
@@ -78,7 +78,13 @@ def test_presets_change_budgets_only():
         "uncertainty_buffer_size",
         "distance_samples",
     }
-    assert set().union(*PRESETS.values()) <= budgets
+    assert set().union(*PRESETS.values()) == budgets | {"guard"}
+    assert {name: preset["guard"] for name, preset in PRESETS.items()} == {
+        "paper": "off",
+        "lite": "on",
+        "quick": "on",
+        "smoke": "on",
+    }
 
 
 def test_flags_win_over_preset_and_task():

@@ -32,6 +32,7 @@ FIGURES = [
     "figure-8",
     "figure-model-return",
 ]
+TABLES = (2, 3, 6, 7, "model-return", "guard", "policy", "ratio", "estimates")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_every_figure_and_table_is_there(report):
         f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")
     )
     assert sorted(path.name for path in (out / "tables").iterdir()) == sorted(
-        f"table-{number}.{kind}" for number in (2, 3, 6, 7, "model-return") for kind in ("csv", "md", "tex")
+        f"table-{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex")
     )
     assert sorted(path.name for path in out.iterdir()) == ["figures", "report.html", "tables"]
 

@@ -1,0 +1,113 @@
+"""What keeps stage 5 from making things worse: of the policies that it meets, and the one before it, the best.
+
+The best by the mean of the last ten evaluations where there are any; else by the least return that an elite of P̂*
+predicts. Which estimate ranks policies how well, the report's table-estimates measures.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from doof_ext.evaluation.model_return import ModelReturn
+from doof_ext.evaluation.returns import StageScores, mean_of_last_10
+from doof_ext.learning.policy import ModelBasedPolicy
+
+EVALUATIONS, MODEL_RETURN = "evaluations", "model_return"
+"""What policies are judged by."""
+
+_FEWEST = 10  # evaluations that a score is a mean over
+
+
+@dataclass(frozen=True)
+class PolicyChoice:
+    """Which policy stage 5 returned.
+
+    Attributes:
+        by: What it was judged by: ``evaluations``, the mean score of its last ten; ``model_return``, the least return
+            that an elite predicts; None where there was neither.
+        epoch: The epoch of stage 5 at whose end it was the policy; 0 for the one before the stage.
+        epochs: Of stage 5.
+        before: The estimate of the policy before the stage; None where it is no finite number.
+        chosen: The estimate of the policy that is returned.
+        last: The estimate of the last epoch's policy.
+    """
+
+    by: str | None
+    epoch: int
+    epochs: int
+    before: float | None
+    chosen: float | None
+    last: float | None
+
+
+class PolicyGuard:
+    """Remembers the best policy of stage 5 while it is trained; a component of the run's state.
+
+    Args:
+        scores: The evaluations of the policy before the stage.
+        estimate: Its return in P̂*, where that is measured.
+        epochs: Of the stage.
+    """
+
+    def __init__(self, scores: StageScores, estimate: ModelReturn | None, epochs: int) -> None:
+        self._by = EVALUATIONS if scores.means else None if estimate is None else MODEL_RETURN
+        self._before = scores.last_10 if scores.means else _pessimistic(estimate)
+        self._epochs = epochs
+        self._epoch, self._last = 0, self._before
+        self._chosen = self._before
+        self._policy: Any = None  # its state, none where it is the one before
+        self._scores: Any = None
+
+    def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
+        """Takes in the policy at the end of an epoch.
+
+        Args:
+            epoch: From 1.
+            policy: As it is now.
+            scores: Its evaluations in the stage.
+            estimate: Its return in P̂*, where that is measured.
+        """
+        if self._by is None:
+            better = True  # nothing can tell them apart: the last one
+        elif self._by == EVALUATIONS:
+            self._last = mean_of_last_10(scores.means)
+            better = epoch >= min(_FEWEST, self._epochs) and _exceeds(self._last, self._chosen)
+        else:
+            self._last = _pessimistic(estimate)
+            better = _exceeds(self._last, self._chosen)
+        if better:
+            self._epoch, self._chosen = epoch, self._last
+            self._policy, self._scores = copy.deepcopy((policy.training_state(), scores.state_dict()))
+
+    @property
+    def choice(self) -> PolicyChoice:
+        """Which policy is the best of those that were considered, and the one before."""
+        return PolicyChoice(self._by, self._epoch, self._epochs, self._before, self._chosen, self._last)
+
+    def settle(self, policy: ModelBasedPolicy, scores: StageScores) -> None:
+        """Makes a trained policy the best one of its stage, and its scores those up to it."""
+        policy.load_training_state(self._policy)
+        scores.load_state_dict(self._scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best policy so far."""
+        names = ("epoch", "chosen", "last", "policy", "scores")
+        return {name: getattr(self, f"_{name}") for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned."""
+        for name, value in state.items():
+            setattr(self, f"_{name}", value)
+
+
+def _pessimistic(estimate: ModelReturn | None) -> float | None:
+    value = math.nan if estimate is None else estimate.pessimistic
+    return value if math.isfinite(value) else None
+
+
+def _exceeds(value: float | None, best: float | None) -> bool:
+    return value is not None and (best is None or value > best)

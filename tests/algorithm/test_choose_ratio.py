@@ -1,0 +1,135 @@
+"""--exploration-ratio auto: which ratio is chosen in the model, and that nothing real is touched for it."""
+
+import csv
+import math
+import signal
+
+import numpy as np
+import pytest
+from conftest import assert_same_run, final_weights, resumed
+
+from doof_ext import pipeline
+from doof_ext.algorithm import choose_ratio as module
+from doof_ext.algorithm.choose_ratio import RATIOS
+from doof_ext.checkpointing.training_state import TrainingState
+from doof_ext.errors import Interrupted
+from doof_ext.evaluation.model_return import ModelReturn, ModelReturns
+from doof_ext.tasks.interaction import step_env
+
+AUTO = dict(exploration_ratio="auto", exploration_coef=None, explore_epochs=4)
+
+
+def _returns(uncertainty, least):
+    return ModelReturn(*np.array([[least, least + 5.0], [0.0, 0.0], [4 * uncertainty] * 2, [4.0, 4.0]]))
+
+
+@pytest.fixture
+def estimated(monkeypatch):
+    """Has the model estimate π_off first and then each ratio's policy as the test says: (u, least return)."""
+
+    def of(*figures):
+        found = iter(figures)
+        monkeypatch.setattr(ModelReturns, "__call__", lambda self, policy, dynamics: _returns(*next(found)))
+
+    return of
+
+
+@pytest.fixture
+def choose(settings, monkeypatch):
+    """Runs until the ratio is chosen."""
+
+    class Chosen(Exception):
+        pass
+
+    def run(**overrides):
+        monkeypatch.setattr(pipeline, "measure", None)  # never reached
+        found = []
+
+        def kept(self, stage, result):
+            if stage == "choose_ratio":
+                found.append(result)
+                raise Chosen
+
+        monkeypatch.setattr("doof_ext.experiment.experiment.Experiment.keep", kept)
+        with pytest.raises(Chosen):
+            pipeline.run(settings(**AUTO, **overrides))
+        return found[0]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("base", "drop", "least", "ratio"),
+    [
+        (10.0, 0.5, [9.0, 6.0, 5.1, 4.9], 1.0),  # the most u of those that keep half
+        (10.0, 0.2, [9.0, 6.0, 5.1, 4.9], 0.25),
+        (10.0, 0.5, [4.0, 4.0, 4.0, 4.0], 0.0),  # none: the pretrained policy collects
+        (-10.0, 0.5, [-30.0, -19.0, -21.0, -21.0], 0.5),  # half the reward, twice the cost
+        (10.0, 0.5, [math.nan, math.nan, 8.0, math.nan], 1.0),  # an elite diverged
+    ],
+)
+def test_the_most_uncertain_policy_of_those_that_lose_little_is_chosen(choose, estimated, base, drop, least, ratio):
+    stage_1 = [(0.0, 0.0)] * 2  # its epochs are estimated, too
+    estimated(*stage_1, (0.1, base), *((0.2 * (i + 1), value) for i, value in enumerate(least)))
+    choice = choose(max_return_drop=drop)
+    assert choice.ratio == ratio
+    assert [one.ratio for one in choice.candidates] == [0.0, *RATIOS]
+    assert [one.uncertainty for one in choice.candidates[1:]] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert choice.gradient_steps == 4 * 1 * 4
+
+
+def test_it_is_decided_before_a_real_step_and_the_rest_is_the_run_at_that_ratio(settings, monkeypatch):
+    """The same weights as with the ratio given; no environment step while candidates are trained, no row of a curve."""
+    steps, during = [], []
+    choose_ratio = module.choose_ratio
+
+    def counted(*inputs):
+        before = len(steps)
+        result = choose_ratio(*inputs)
+        during.append(len(steps) - before)
+        return result
+
+    counted.__name__ = "choose_ratio"
+    monkeypatch.setattr("doof_ext.algorithm.doof.choose_ratio", counted)
+    for place in ("doof_ext.algorithm.collect.step_env", "doof_ext.evaluation.returns.step_env"):
+        monkeypatch.setattr(place, lambda *inputs: (steps.append(1), step_env(*inputs))[1])
+    summary, directory = pipeline.run(settings(**AUTO))
+    (choice,) = summary["ratio_choice"]
+    assert during == [0] and len(choice["candidates"]) == 5
+    chosen = [one for one in choice["candidates"] if one["ratio"] == choice["ratio"]]
+    allowed = [one for one in choice["candidates"][1:] if one["allowed"]]
+    assert chosen[0]["uncertainty"] == max(one["uncertainty"] for one in allowed or chosen)
+    assert summary["exploration_ratio"] == choice["ratio"] and "exploration_ratio=auto" in directory
+    fixed, other = pipeline.run(settings(exploration_ratio=choice["ratio"], explore_epochs=4))
+    assert_same_run(directory, other)
+    curves = [_stages(path) for path in (directory, other)]
+    assert curves[0] == curves[1] and fixed["ratio_choice"] == []
+
+
+def _stages(directory):
+    with open(f"{directory}/record/policy_training_progress.csv") as file:
+        return [(row["stage"], row["timestep"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_stopped_among_the_candidates_ends_as_if_it_had_not_been(settings, monkeypatch):
+    summary, whole = pipeline.run(settings(**AUTO))
+    after_step, todo = TrainingState.after_step, settings(**AUTO)
+    for place in ("choose_ratio.1/ratio 0.5", "choose_ratio.1/ratio 2"):
+        count = 0
+
+        def stopping(self, place=place):
+            nonlocal count
+            count += self._key == place
+            if count == 2:
+                self._signals.received = signal.SIGTERM
+            after_step(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TrainingState, "after_step", stopping)
+            with pytest.raises(Interrupted) as caught:
+                pipeline.run(todo)
+        todo = resumed(caught.value.run_directory)
+    again, directory = pipeline.run(todo)
+    assert again["ratio_choice"] == summary["ratio_choice"]
+    assert_same_run(whole, directory)
+    assert final_weights(whole).keys() == final_weights(directory).keys()
