@@ -10,15 +10,11 @@ from typing import Any
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.explore import train_exploration_policy
 from doof_ext.algorithm.limits import return_floor
+from doof_ext.config.settings import RATIOS
 from doof_ext.evaluation.model_return import ModelReturn
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
-
-RATIOS = (0.25, 0.5, 1.0, 2.0)
-"""Those of the paper (Figure 6)."""
-
-_SHARE = 0.25  # of stage 2's epochs, that a candidate is trained for
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def choose_ratio(
     """
     config, model_return = ctx.config, ctx.model_return
     assert model_return is not None  # --horizon 0 is refused
-    epochs = max(1, math.ceil(_SHARE * config.explore_epochs))
+    epochs = config.candidate_epochs
     in_model = dataclasses.replace(
         ctx, config=dataclasses.replace(config, eval_episodes=0), model_return=None, keeps_curve=False
     )

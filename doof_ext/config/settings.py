@@ -32,6 +32,9 @@ STAGES = {
 CONTROLS = ("no-online-data", "extra-training")
 """The kinds of control, the strictest first: it gives the dynamics, too, the training that DOOF's stage 4 gives it."""
 
+RATIOS = (0.25, 0.5, 1.0, 2.0)
+"""Those that ``--exploration-ratio auto`` tries: the paper's (Figure 6)."""
+
 _AFTER_PRETRAINING = ("explore", "collect", "finetune_dynamics", "finetune_policy")
 
 
@@ -379,6 +382,11 @@ class Config:
     def explores(self) -> bool:
         """Whether there is a stage 2 that trains."""
         return self.control is None and (self.exploration_ratio == "auto" or bool(self.exploration_coef))
+
+    @property
+    def candidate_epochs(self) -> int:
+        """Epochs for which ``--exploration-ratio auto`` trains each of RATIOS: a quarter of stage 2's."""
+        return -(-self.explore_epochs // 4)
 
     @property
     def most_rounds(self) -> int:

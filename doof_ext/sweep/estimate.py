@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from doof_ext.config import Config
+from doof_ext.config.settings import RATIOS
 from doof_ext.sweep.plan import PlannedRun
 from doof_ext.sweep.progress import Progress
 
@@ -167,6 +168,9 @@ def costs(config: Config, rates: Rates, shared: bool = False) -> list[StageCost]
     for round in range(1, config.most_rounds + 1):
         if config.control is None:
             collecting = config.steps_of_round(round) * (rates.env_step + rates.action)
+            if config.exploration_ratio == "auto":
+                tries = len(RATIOS) * config.candidate_epochs
+                found.append(StageCost("2 ratio", round, tries, policy_epoch - evaluation))
             found.append(StageCost("2 explore", round, config.explores * config.explore_epochs, policy_epoch))
             found.append(StageCost("3 collect", round, 1, collecting))
         if config.control != "extra-training":

@@ -10,8 +10,8 @@ from conftest import assert_same_run, final_weights, resumed
 
 from doof_ext import pipeline
 from doof_ext.algorithm import choose_ratio as module
-from doof_ext.algorithm.choose_ratio import RATIOS
 from doof_ext.checkpointing.training_state import TrainingState
+from doof_ext.config.settings import RATIOS
 from doof_ext.errors import Interrupted
 from doof_ext.evaluation.model_return import ModelReturn, ModelReturns
 from doof_ext.tasks.interaction import step_env

@@ -44,7 +44,10 @@ SETTINGS = (
     "1",
     "--wandb",
     "off",
+    "--guard",
+    "off",
 )
+GUARDED = ("--guard", "on", "--rounds", "auto", "--round-steps", "60", "--exploration-ratio", "auto")
 
 
 def _run(kill_at, counter, *argv):
@@ -116,7 +119,6 @@ def _assert_same_steps(one, other):
     with h5py.File(one) as a, h5py.File(other) as b:
         for name in ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts", "infos/qpos"):
             np.testing.assert_array_equal(a[name][()], b[name][()], err_msg=name)
-        assert len(a["rewards"]) == 240  # two rounds
 
 
 def _random_events(total, count, seed):
@@ -128,6 +130,8 @@ def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
     last = middles["final_evaluation"]
     resumed, places = _killed_and_resumed(tmp_path, [*_random_events(last, 2, seed=1), last])
     assert places[-1] == "final_evaluation 2"
+    with h5py.File(run_dir / "result" / "online_buffer.hdf5") as steps:
+        assert len(steps["rewards"]) == 240  # two rounds
     _assert_same_run(resumed, run_dir)
 
 
@@ -140,6 +144,18 @@ def test_a_control_that_is_killed_in_stages_4_and_5_ends_as_if_it_had_not_been(w
     assert places == [f"{stage} 1" for stage in stages]
     _assert_same_run(resumed, run_dir)
     assert {stage["env_steps"] for stage in json.loads((run_dir / "result/summary.json").read_text())["stages"]} == {0}
+
+
+def test_a_guarded_run_that_is_killed_in_each_of_its_steps_decides_as_if_it_had_not_been(tmp_path_factory):
+    """Among the candidates of the ratio, in stage 4, and in stage 5 or where a refused round leaves it out."""
+    folders = [tmp_path_factory.mktemp("guarded") for _ in range(2)]
+    run_dir, middles = _whole(folders[0], *GUARDED)
+    stages = [name for name in middles if name in ("choose_ratio", "finetune_dynamics", "finetune_policy")]
+    resumed, places = _killed_and_resumed(folders[1], sorted(middles[stage] for stage in stages), *GUARDED)
+    assert {place.split()[0] for place in places} == set(stages) >= {"choose_ratio", "finetune_dynamics"}
+    _assert_same_run(resumed, run_dir)
+    summary = json.loads((run_dir / "result/summary.json").read_text())
+    assert summary["guard"] and len(summary["ratio_choice"]) == summary["rounds"]
 
 
 @pytest.mark.slow
