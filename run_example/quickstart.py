@@ -17,7 +17,8 @@ def quickstart(args):
     from doof_ext.report.page import write_report
 
     def run_arm(**arm):
-        given = dict(task=args.task, preset=args.preset, seed=args.seed, logdir=args.logdir, wandb="off", **arm)
+        shared = dict(task=args.task, preset=args.preset, seed=args.seed, logdir=args.logdir)
+        given = dict(**shared, guard="off", wandb="off", **arm)  # the paper's algorithm, as results/quickstart has it
         return run(resolve(Config(**given), set(given)))
 
     control, pretraining = run_arm(control="no-online-data")

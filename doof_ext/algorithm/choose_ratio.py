@@ -10,6 +10,7 @@ from typing import Any
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.explore import train_exploration_policy
 from doof_ext.algorithm.limits import return_floor
+from doof_ext.checkpointing.training_state import is_past
 from doof_ext.config.settings import RATIOS
 from doof_ext.evaluation.model_return import ModelReturn
 from doof_ext.learning.dynamics import DOOFDynamics
@@ -88,7 +89,7 @@ def choose_ratio(
         )
         candidates.append(_candidate(ratio, model_return(policy, dynamics), floor))
     best = max((one for one in candidates[1:] if one.allowed), key=lambda one: one.uncertainty, default=candidates[0])
-    for one in candidates:
+    for one in candidates if not is_past(ctx.state.reached, "choose_ratio", ctx.round) else ():
         mark = " (chosen)" if one is best else "" if one.allowed else f" (below {floor:.4g})"
         ctx.logger.log(f"2 ratio {one.ratio:g}: u {one.uncertainty:.4g}, least return {one.pessimistic:.4g}{mark}")
     return RatioChoice(best.ratio, floor, candidates, len(RATIOS) * epochs * config.step_per_epoch)
@@ -96,4 +97,5 @@ def choose_ratio(
 
 def _candidate(ratio: float, found: ModelReturn, floor: float) -> Candidate:
     """NaN, of a policy that an elite diverges under, is above no floor."""
-    return Candidate(ratio, found.mean_uncertainty, found.pessimistic, found.pessimistic >= floor)
+    allowed = math.isfinite(found.mean_uncertainty) and found.pessimistic >= floor
+    return Candidate(ratio, found.mean_uncertainty, found.pessimistic, allowed)

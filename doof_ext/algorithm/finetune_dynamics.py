@@ -72,7 +72,7 @@ def finetune_dynamics(
     if guarded is None:
         finetuner = DynamicsFinetuner(dynamics, ctx.config.dynamics_lr)
         return DynamicsFinetuning(finetuner.dynamics, _train(ctx, finetuner, offline, online))
-    verdict, steps = guarded.verdict(), 0
+    verdict, steps, epochs_tried = guarded.verdict(), 0, 0
     if not verdict.reasons:
         verdict.fresh = model_error(dynamics, guarded.fresh)
         held_out_offline = _held_out(dynamics, offline, ctx.config.holdout_ratio)
@@ -80,15 +80,18 @@ def finetune_dynamics(
         before = [model_error(dynamics, rows) for rows in (held_out_offline, guarded.held_out)]
         for number, lr in enumerate((ctx.config.dynamics_lr, ctx.config.dynamics_lr / 3), start=1):
             finetuner = DynamicsFinetuner(dynamics, lr)
+            finetuner.dynamics.epochs_trained += epochs_tried  # so that the curve goes on
             try:
                 steps += _train(ctx, finetuner, offline, online, name=f"attempt {number}")
                 after = [model_error(finetuner.dynamics, rows) for rows in (held_out_offline, guarded.held_out)]
                 verdict.attempts.append(Attempt.judged(lr, *zip(before, after, strict=True)))
             except DivergenceError as error:
                 verdict.attempts.append(Attempt(lr, None, None, [str(error)]))
+            epochs_tried = finetuner.dynamics.epochs_trained - dynamics.epochs_trained
             verdict.reasons = verdict.attempts[-1].reasons
             if verdict.accepted:
                 return DynamicsFinetuning(finetuner.dynamics, steps, verdict)
+    dynamics.epochs_trained += epochs_tried
     ctx.logger.log(f"4 finetune dynamics: refused, the pretrained dynamics is kept: {'; '.join(verdict.reasons)}")
     return DynamicsFinetuning(dynamics, steps, verdict)
 

@@ -74,7 +74,7 @@ def finetune_policy(
         on_policy=guard,
     )
     steps = config.finetune_epochs * config.step_per_epoch
-    if guard is None or scores_before is None:
+    if guard is None or scores_before is None or not guard.has_watched:
         return PolicyFinetuning(policy, scores, steps)
     if guard.choice.epoch == 0:
         return PolicyFinetuning(pretrained, scores_before, steps, guard.choice)

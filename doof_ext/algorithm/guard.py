@@ -68,12 +68,12 @@ class Verdict:
         return not self.reasons
 
     def for_summary(self) -> dict[str, Any]:
-        """As result/summary.json has it."""
+        """As result/summary.json has it; None in place of what is not finite."""
         attempts = []
         for attempt in self.attempts:
             pairs = {"offline": attempt.offline, "online": attempt.online}
             errors = {
-                name: pair and dict(zip(("before", "after"), map(dataclasses.asdict, pair), strict=True))
+                name: pair and dict(zip(("before", "after"), map(_finite, pair), strict=True))
                 for name, pair in pairs.items()
             }
             attempts.append({"lr": attempt.lr, **errors, "reasons": attempt.reasons})
@@ -81,9 +81,13 @@ class Verdict:
             "accepted": self.accepted,
             "reasons": self.reasons,
             "held_out": self.held_out,
-            "fresh": self.fresh and dataclasses.asdict(self.fresh),
+            "fresh": self.fresh and _finite(self.fresh),
             "attempts": attempts,
         }
+
+
+def _finite(error: ModelError) -> dict[str, float | None]:
+    return {name: x if math.isfinite(x) else None for name, x in dataclasses.asdict(error).items()}
 
 
 def worth_another_round(verdicts: Sequence[Verdict]) -> bool:

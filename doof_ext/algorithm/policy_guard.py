@@ -61,6 +61,7 @@ class PolicyGuard:
         self._chosen = self._before
         self._policy: Any = None  # its state, none where it is the one before
         self._scores: Any = None
+        self.has_watched = False  # not so of a stage that another version of doof_ext has completed
 
     def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
         """Takes in the policy at the end of an epoch.
@@ -71,6 +72,7 @@ class PolicyGuard:
             scores: Its evaluations in the stage.
             estimate: Its return in P̂*, where that is measured.
         """
+        self.has_watched = True
         if self._by is None:
             better = True  # nothing can tell them apart: the last one
         elif self._by == EVALUATIONS:
@@ -100,6 +102,7 @@ class PolicyGuard:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
+        self.has_watched = True
         for name, value in state.items():
             setattr(self, f"_{name}", value)
 

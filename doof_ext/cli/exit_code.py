@@ -38,9 +38,9 @@ def closing_table(summary: Mapping[str, Any]) -> str:
         lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
     else:
         lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
-    lines += [_ratios(round, choice) for round, choice in enumerate(summary.get("ratio_choice", []), start=1)]
-    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary.get("guard", []), start=1)]
-    lines += map(_choice, summary.get("policy_choice", []))
+    lines += [_ratios(round, choice) for round, choice in enumerate(summary["ratio_choice"], start=1)]
+    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary["guard"], start=1)]
+    lines += map(_choice, summary["policy_choice"])
     return "\n".join(lines)
 
 

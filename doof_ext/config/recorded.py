@@ -40,6 +40,7 @@ def recorded_settings(directory: str) -> dict[str, Any]:
     if "exploration_coef" not in recorded and {"exploration_ratio", "penalty_coef"} <= set(recorded):
         ratio = recorded["exploration_ratio"] or 0.0  # an earlier version did not record the product
         recorded["exploration_coef"] = ratio * recorded["penalty_coef"]
+    recorded.setdefault("guard", "off")  # that is what there was before there was one
     return defaults | recorded  # a setting that is newer than the run has its default
 
 

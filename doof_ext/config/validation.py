@@ -162,6 +162,10 @@ def _check_value(name: str, value: Any, rules: Any) -> None:
         _refuse(name, value, "a finite number")
     if value == ():
         _refuse(name, value, "at least one number")
+    if name in ("rounds", "exploration_ratio") and (isinstance(value, bool) or value not in (None, "auto")):
+        kind = int if name == "rounds" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind):
+            _refuse(name, value, "auto or a number" if name == "exploration_ratio" else "auto or a whole number")
     violation = rules.violation(value)
     if violation:
         _refuse(name, value, violation)
@@ -174,7 +178,9 @@ def _check_rounds(config: Config) -> None:
             raise UserError("--round-steps goes with --rounds auto; each of a number of rounds takes --online-steps")
         return
     if config.control is not None:
-        raise UserError("--rounds auto: a control has no guard to end its rounds; give it the number that DOOF's took")
+        raise UserError(
+            "--rounds auto: nothing ends a control's rounds; give it the number that DOOF's took, and --guard on"
+        )
     if config.guard != "on":
         raise UserError("--rounds auto goes on while the guard accepts: it needs --guard on")
     if config.round_steps is not None and config.round_steps > config.online_steps:

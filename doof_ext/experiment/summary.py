@@ -149,6 +149,10 @@ def read_summary(path: str) -> dict[str, Any]:
     estimates = summary.setdefault("model_return", {})
     if not isinstance(estimates, dict) or not all(map(_is_estimate, estimates.values())):
         raise UserError(f"{path} is damaged: model_return is {estimates!r}")
+    for name, is_whole in (("guard", _is_verdict), ("policy_choice", _is_choice), ("ratio_choice", _is_ratio)):
+        found = summary.setdefault(name, [])
+        if not isinstance(found, list) or not all(map(is_whole, found)):
+            raise UserError(f"{path} is damaged: {name} is {found!r}")
     summary.setdefault("horizon", 0)
     over = summary.setdefault("gain_over", {})
     if not isinstance(over, dict) or not all(map(_is_number, over.values())):
@@ -186,6 +190,54 @@ def _is_estimate(figures: Any) -> bool:
     return all(
         isinstance(half, dict) and all(half.get(name, "") is None or _is_number(half.get(name)) for name in names)
         for half in halves
+    )
+
+
+def _has(value: Any, numbers: Sequence[str] = (), maybe: Sequence[str] = ()) -> bool:
+    """Whether it is a table of these numbers, and of those that may be None."""
+    return (
+        isinstance(value, dict)
+        and all(_is_number(value.get(name)) for name in numbers)
+        and all(name in value and (value[name] is None or _is_number(value[name])) for name in maybe)
+    )
+
+
+def _is_verdict(verdict: Any) -> bool:
+    """Whether what the guard did to a round's dynamics is whole."""
+    errors = ("nll", "distance", "within_90")
+    if not _has(verdict, ["held_out"]) or not _are_texts(verdict.get("reasons")):
+        return False
+    fresh, attempts = verdict.setdefault("fresh", None), verdict.get("attempts")
+    if not (fresh is None or _has(fresh, maybe=errors)) or not isinstance(attempts, list):
+        return False
+    if not isinstance(verdict.get("accepted"), bool) or (verdict["accepted"] and not attempts):
+        return False
+    for attempt in attempts:
+        if not _has(attempt, ["lr"]) or not _are_texts(attempt.get("reasons")):
+            return False
+        for pair in (attempt.get("online"), attempt.get("offline")):
+            halves = [pair.get("before"), pair.get("after")] if isinstance(pair, dict) else []
+            if pair is not None and not (halves and all(_has(half, maybe=errors) for half in halves)):
+                return False
+    return not verdict["accepted"] or attempts[-1].get("online") is not None
+
+
+def _are_texts(reasons: Any) -> bool:
+    return isinstance(reasons, list) and all(isinstance(reason, str) for reason in reasons)
+
+
+def _is_choice(choice: Any) -> bool:
+    """Whether the choice of a policy is whole."""
+    numbers, maybe = ("round", "epoch", "epochs"), ("before", "chosen", "last")
+    return _has(choice, numbers, maybe) and isinstance(choice.get("by", 0), str | None)
+
+
+def _is_ratio(choice: Any) -> bool:
+    """Whether the choice of a ratio is whole."""
+    candidates = choice.get("candidates") if _has(choice, ["ratio"], ["floor"]) else None
+    return isinstance(candidates, list) and all(
+        _has(one, ["ratio"], ["uncertainty", "pessimistic"]) and isinstance(one.get("allowed"), bool)
+        for one in candidates
     )
 
 

@@ -27,7 +27,7 @@ def _of(run: Run) -> list[str]:
 
 
 def _guarded(runs: Sequence[Run], what: str) -> list[tuple[Run, list[Any]]]:
-    return [(run, found) for run in runs if run.summary and (found := run.summary.get(what))]
+    return [(run, found) for run in runs if run.summary and (found := run.summary[what])]
 
 
 def dynamics_table(runs: Sequence[Run]) -> Table:
@@ -35,7 +35,7 @@ def dynamics_table(runs: Sequence[Run]) -> Table:
     rows: list[list[str]] = []
     for run, verdicts in _guarded(runs, "guard"):
         for round, verdict in enumerate(verdicts, start=1):
-            fresh = _number(verdict.get("fresh"), "distance")
+            fresh = _short(verdict["fresh"] and verdict["fresh"]["distance"])
             for attempt in verdict["attempts"] or [{"lr": None, "online": None, "offline": None, **verdict}]:
                 online, offline = attempt["online"], attempt["offline"]
                 cells = [_pair(online, "distance"), _pair(online, "nll"), _pair(offline, "distance")]
@@ -59,20 +59,19 @@ def policy_table(runs: Sequence[Run]) -> Table:
     """Which policy of stage 5 each round returned, by which estimate, and the truth where it is known."""
     rows: list[list[str]] = []
     for run, choices in _guarded(runs, "policy_choice"):
-        for choice in choices:
+        for number, choice in enumerate(choices):
             which = f"{choice['epoch']} of {choice['epochs']}" if choice["epoch"] else "the one before the stage"
             estimates = [_short(choice[name]) for name in ("before", "chosen", "last")]
-            final = [run.results["scores"][name]["final"] for name in ("pretrained", "finetuned")]
-            is_last = choice["round"] == run.rounds
-            truth = [f"{of['mean']:.1f}" if of and is_last else "" for of in final]
+            starts_pretrained = not any(earlier["epoch"] for earlier in choices[:number])
+            truth = [_final(run, "pretrained", starts_pretrained), _final(run, "finetuned", choice is choices[-1])]
             by = (choice["by"] or "nothing").replace("_", " ")
             rows.append([*_of(run), str(choice["round"]), which, by, *estimates, *truth])
     return Table(
         "table-policy",
         "The policy that stage 5 returned: the epoch at whose end it was the policy, what it was chosen by "
         "(evaluations: mean score of the last ten; model return: the least that an elite of P̂* predicts), that "
-        "estimate of the policy before the stage, of the one chosen and of the last epoch's; and the score of both at "
-        "the end, from episodes that chose nothing.",
+        "estimate of the policy before the stage, of the one chosen and of the last epoch's; and, where they were run, "
+        "the score of both in the final episodes, which chose nothing.",
         [*_RUN, "round", "epoch", "by", "before", "chosen", "last", "truly before", "truly chosen"],
         rows,
         missing="" if rows else "runs with --guard on",
@@ -134,13 +133,18 @@ def estimates_table(runs: Sequence[Run]) -> Table:
     )
 
 
+def _final(run: Run, name: str, applies: bool) -> str:
+    """A policy's score in the final episodes, where the row is of that policy."""
+    final = run.results["scores"][name]["final"] if applies else None
+    return f"{final['mean']:.1f}" if final else ""
+
+
 def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _number(of: dict[str, Any] | None, name: str) -> str:
-    return "" if of is None else _short(of[name])
-
-
 def _pair(errors: Any, name: str, text: Callable[[float], str] = _short) -> str:
-    return "" if errors is None else f"{text(errors['before'][name])} → {text(errors['after'][name])}"
+    if errors is None:
+        return ""
+    before, after = ("-" if errors[when][name] is None else text(errors[when][name]) for when in ("before", "after"))
+    return f"{before} → {after}"

@@ -26,8 +26,8 @@ _NUMBER = (int, float)
 _REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
     "task": str,
     "seed": int,
-    "exploration_ratio": (*_NUMBER, str, type(None)),
-    "rounds": (int, str),
+    "exploration_ratio": (*_NUMBER, type(None)),
+    "rounds": int,
     "algo": str,
     "uncertainty": str,
     "step_per_epoch": int,
@@ -89,8 +89,9 @@ class Run:
         if self.settings.get("explore_rollouts") == "penalty":
             exploration += " with penalised rollouts"
         kind = f"{CONTROL} {self.control}" if self.control else exploration
-        automatic = ["automatic rounds"] if self.settings["rounds"] == "auto" else []
-        return ", ".join([kind, *automatic, *self.variant])
+        if self.settings["rounds"] == "auto":
+            return ", ".join([kind, "automatic rounds", *self._other_variant])
+        return ", ".join([kind, *self.variant])
 
     @property
     def rounds(self) -> int:
@@ -103,9 +104,11 @@ class Run:
     @cached_property
     def variant(self) -> tuple[str, ...]:
         """What a DOOF run and its controls have in common that other runs of the task may not have."""
+        return (*([f"{self.rounds} rounds"] if self.rounds > 1 else []), *self._other_variant)
+
+    @property
+    def _other_variant(self) -> tuple[str, ...]:
         parts = []
-        if self.rounds > 1:
-            parts.append(f"{self.rounds} rounds")
         if self.settings.get("guard") == "on":
             parts.append("guard")
         if self.settings["algo"] != "mopo":
@@ -188,7 +191,8 @@ def _settings(run: Run) -> None:
     path = os.path.join(run.directory, "record", "hyper_param.json")
     settings = read_json(path)
     for name, kind in _REQUIRED.items():
-        if not isinstance(settings.get(name), kind):
+        is_automatic = name in ("exploration_ratio", "rounds") and settings.get(name) == "auto"
+        if not is_automatic and not isinstance(settings.get(name), kind):
             raise UserError(f"{path} is damaged: {name} is {settings.get(name)!r}")
     run.settings = settings
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from doof_ext.config import Config
+from doof_ext.experiment.summary import read_summary
 
 _LINE = re.compile(r"(\d [a-z ]+?)(?: (\d+)(?:/(\d+))?)?: ")  # of doof_ext.progress.StageProgress and of stage 3
 _SCORE = re.compile(r"score (-?\d+(?:\.\d+)?)")
@@ -24,7 +25,8 @@ class Progress:
         round: Of stages 2-5.
         epoch: Epochs of the stage that are done.
         epochs: How many it has at most; None where that is not known.
-        score: The mean of its last ten evaluations, of which the log has a decimal; None before the first.
+        score: The mean of its last ten evaluations, of which the log has a decimal; None before the first. Of a
+            finished run, its score.
     """
 
     stage: str = ""
@@ -48,12 +50,16 @@ def read_progress(directory: str) -> Progress:
         if stage != progress.stage:
             progress.stage, scores = stage, {}
         progress.epoch, progress.epochs = int(epoch or 1), int(epochs) if epochs else None
-        ended = stage.startswith("5 ") and epoch == epochs
+        is_refused = line[match.end() :].startswith("refused")
+        ended = is_refused or (stage.startswith("5 ") and epoch == epochs)
         score = _SCORE.search(line, match.end())
         if score:
             scores = {of: score for of, score in scores.items() if of < progress.epoch}  # a resumed run does some anew
             scores[progress.epoch] = float(score[1])
             progress.score = statistics.fmean(list(scores.values())[-10:])
+    summary = os.path.join(directory, "result", "summary.json")
+    if os.path.exists(summary):
+        progress.score = read_summary(summary)["scores"]["finetuned"]["last_10"]
     return progress
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from doof_ext import pipeline
 from doof_ext.algorithm import finetune_dynamics
-from doof_ext.algorithm.guard import Attempt, held_out_rows, objections, suspicions
+from doof_ext.algorithm.guard import Attempt, Verdict, held_out_rows, objections, suspicions
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.recipe import generate
@@ -118,6 +118,13 @@ def test_what_counts_against_a_finetuned_dynamics():
     broken = ModelError(float("nan"), 1.0, 0.0)
     assert objections((better, better), (worse, broken)) == ["it predicts numbers that are not finite"]
     assert Attempt.judged(0.1, (better, worse), (worse, better)).reasons
+
+
+def test_a_verdict_on_numbers_that_are_not_finite_is_json():
+    broken = ModelError(float("nan"), float("inf"), 0.0)
+    attempt = Attempt.judged(0.1, (broken, broken), (broken, broken))
+    told = json.dumps(Verdict(attempt.reasons, [attempt], 5, broken).for_summary(), allow_nan=False)
+    assert json.loads(told)["fresh"] == {"nll": None, "distance": None, "within_90": 0.0}
 
 
 GUARDED = dict(

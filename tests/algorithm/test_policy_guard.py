@@ -85,6 +85,13 @@ def test_with_nothing_to_judge_by_it_is_the_last_one():
     assert (choice := _watched([], [], 4)[0].choice).epoch == 4 and choice.by is None
 
 
+def test_of_a_stage_that_a_version_without_the_guard_has_completed_it_knows_nothing():
+    guard = PolicyGuard(_scores([4.0]), None, 3)
+    assert not guard.has_watched
+    guard.load_state_dict(_watched([4.0], [1.0, 1.0, 9.0], 3)[0].state_dict())
+    assert guard.has_watched and guard.choice.epoch == 0
+
+
 SHORT = dict(guard="on", epoch=3, finetune_epochs=12, dynamics_lr=3e-3, finetune_dynamics_epochs=4, dynamics_epochs=8,
              finetune_dynamics_steps=60, dataset_steps=2000, online_steps=300)  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Which settings a run may be resumed with."""
 
 import dataclasses
+import json
 import os
 import random
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 from conftest import damaged, resumed, wrap_stage
 
 from doof_ext import pipeline
-from doof_ext.config import Config, config_from, parse_args
-from doof_ext.config.recorded import differences
+from doof_ext.config import Config, config_from, parse_args, resolve
+from doof_ext.config.recorded import differences, recorded_settings
 from doof_ext.data.dataset import first_steps, write_dataset
 from doof_ext.data.download import folder
 from doof_ext.data.recipe import load_recipe
@@ -151,3 +152,12 @@ def test_a_home_folder_is_expanded(monkeypatch, tmp_path):
     assert list((tmp_path / "cache").glob("recipe-*.hdf5"))
     monkeypatch.setenv("D4RL_DATASET_DIR", "~/d4rl")
     assert folder() == f"{tmp_path}/d4rl"
+
+
+def test_a_run_from_before_the_guard_had_none(tmp_path):
+    settings = dataclasses.asdict(resolve(Config(preset="lite", guard="off"), {"guard"}))
+    del settings["guard"], settings["round_steps"], settings["max_return_drop"]
+    (tmp_path / "record").mkdir()
+    (tmp_path / "record" / "hyper_param.json").write_text(json.dumps(settings))
+    recorded = recorded_settings(str(tmp_path))
+    assert (recorded["guard"], recorded["round_steps"], recorded["max_return_drop"]) == ("off", None, 0.5)

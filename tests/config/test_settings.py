@@ -83,7 +83,7 @@ def test_presets_change_budgets_and_the_guard_only():
         "paper": "off",
         "lite": "on",
         "quick": "on",
-        "smoke": "on",
+        "smoke": "off",
     }
 
 
@@ -202,3 +202,37 @@ def test_no_command_line_ends_in_a_traceback(argv):
     except UserError:
         return
     assert resolve(config, {f.name for f in dataclasses.fields(Config)}) == config
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--rounds", "many"], "'many' is neither a number nor auto"),
+        (["--rounds", "0"], "--rounds is 0; it must be at least 1"),
+        (["--rounds", "auto", "--guard", "off"], "it needs --guard on"),
+        (["--rounds", "auto", "--control", "no-online-data"], "nothing ends a control's rounds"),
+        (["--rounds", "auto", "--round-steps", "20000"], "--round-steps is 20000; it must be at most"),
+        (["--round-steps", "500"], "--round-steps goes with --rounds auto"),
+        (["--exploration-ratio", "much"], "'much' is neither a number nor auto"),
+        (["--exploration-ratio", "auto", "--horizon", "0"], "give --horizon above 0"),
+        (["--exploration-ratio", "auto", "--penalty-coef", "0"], "give --exploration-coef"),
+        (["--exploration-ratio", "auto", "--exploration-coef", "1"], "give no --exploration-coef"),
+        (["--exploration-ratio", "auto", "--control", "extra-training"], "a control explores nothing"),
+        (["--max-return-drop", "1"], "at least 0 and below 1"),
+    ],
+)
+def test_what_is_to_be_automatic_and_cannot_be_is_refused(flags, told):
+    with pytest.raises(UserError, match=told):
+        _parse(*flags)
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": "foo"}, {"rounds": True}, {"rounds": 2.5}, {"exploration_ratio": "foo"}])
+def test_what_is_neither_a_number_nor_auto_is_refused_from_python_too(wrong):
+    with pytest.raises(UserError, match="auto or a"):
+        resolve(Config(**wrong), set(wrong))
+
+
+def test_automatic_rounds_bring_the_guard_with_them_and_an_automatic_ratio_has_no_coefficient():
+    config = _parse("--rounds", "auto", "--exploration-ratio", "auto")
+    assert (config.guard, config.most_rounds, config.exploration_coef, config.explores) == ("on", 4, None, True)
+    assert (_parse().guard, _parse("--rounds", "2").guard) == ("off", "off")

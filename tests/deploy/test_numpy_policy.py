@@ -64,7 +64,7 @@ def test_a_batch_is_its_rows(arrays):
     policy, observations = NumpyPolicy(arrays), np.random.default_rng(1).normal(size=(7, 3))
     actions = policy.act(observations)
     assert actions.shape == (7, 2) and actions.dtype == np.float32
-    np.testing.assert_allclose(actions, [policy.act(observation) for observation in observations], atol=1e-6)
+    np.testing.assert_allclose(actions, [policy.act(observation) for observation in observations], rtol=1e-6)
     assert policy.act(observations[:0]).shape == (0, 2)
 
 

@@ -1,11 +1,14 @@
 """What is shown of results is what the runs' own files say."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from doof_ext.experiment.summary import read_summary
+from doof_ext.report.guard_tables import estimates_table
+from doof_ext.report.runs import Run
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "results" / "quickstart"
@@ -29,6 +32,24 @@ def test_the_docs_table_is_the_reports_and_the_summaries():
         for name in ("pretrained", "finetuned"):
             assert f"{np.mean([summary['scores'][name]['last_10'] for summary in summaries]):.1f}" in row
         assert f"{np.mean([summary['gain'] for summary in summaries]):+.1f}" in row
+
+
+def _kept_runs():
+    """The quickstart's runs, from the summaries and curves that are kept of them."""
+    for path in sorted(QUICKSTART.rglob("summary.json")):
+        with open(path.parent / "policy_training_progress.csv", newline="", encoding="utf-8") as file:
+            curve = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        summary = read_summary(str(path))
+        yield Run(str(path.parent), {**summary, "step_per_epoch": 1000}, summary, curve)
+
+
+def test_how_the_estimates_rank_policies_is_what_the_curves_say():
+    table = estimates_table(list(_kept_runs()))
+    assert (QUICKSTART / "tables" / "table-estimates.csv").read_text() == table.csv()
+    last, ten, *model = table.rows[-1][4:]
+    page = " ".join((ROOT / "docs" / "real-system.md").read_text().split())
+    assert "mean {}, least elite {}, penalised {}, penalised and least {}".format(*model) in page
+    assert f"(last one {last}, mean of the last ten {ten})" in page
 
 
 def test_the_seeds_in_the_docs_are_the_summaries():

@@ -89,6 +89,25 @@ def test_a_score_that_is_not_whole_is_named(run, tmp_path, change):
         read_summary(tmp_path / "summary.json")
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("guard", 7),
+        ("guard", [{"accepted": True}]),
+        ("guard", [{"accepted": True, "reasons": [], "held_out": 3, "attempts": []}]),
+        ("policy_choice", None),
+        ("policy_choice", [{"round": 1}]),
+        ("policy_choice", ["x"]),
+        ("ratio_choice", {"ratio": 1}),
+        ("ratio_choice", [{"ratio": 1, "floor": 0, "candidates": [{"ratio": 1}]}]),
+    ],
+)
+def test_what_the_guard_did_is_whole_or_named(run, tmp_path, name, found):
+    (tmp_path / "summary.json").write_text(json.dumps(run[0] | {name: found}))
+    with pytest.raises(UserError, match=f"damaged: {name} is"):
+        read_summary(tmp_path / "summary.json")
+
+
 @pytest.mark.parametrize("over", [3, {"no-online-data": "much"}, None])
 def test_gains_over_controls_that_are_no_numbers_are_named(run, tmp_path, over):
     (tmp_path / "summary.json").write_text(json.dumps(run[0] | {"gain_over": over}))

@@ -76,6 +76,21 @@ def test_an_unfinished_run_says_how_far_it_is(one):
     assert run.summary is None and run.problem == "unfinished: stage 5, 6 epochs of policy training so far"
 
 
+def test_seeds_of_automatic_rounds_are_one_arm_whatever_they_came_to(one):
+    path, arms = one / "record" / "hyper_param.json", set()
+    settings = json.loads(path.read_text()) | {"rounds": "auto", "exploration_ratio": "auto"}
+    path.write_text(json.dumps(settings))
+    for rounds in (1, 3):
+        summary = one / "result" / "summary.json"
+        summary.write_text(json.dumps(json.loads(summary.read_text()) | {"rounds": rounds}))
+        (run,) = find_runs([one])
+        arms.add(run.arm)
+        assert run.rounds == rounds and ("3 rounds" in run.variant) is (rounds == 3)
+    assert arms == {"ratio auto, automatic rounds"}
+    path.write_text(json.dumps(settings | {"rounds": "three"}))
+    assert "rounds is 'three'" in find_runs([one])[0].problem
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"task": 3}', None])
 def test_a_damaged_summary_is_named_and_the_rest_still_read(one, runs_folder, content):
     path = one / "result" / "summary.json"
