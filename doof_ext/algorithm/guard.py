@@ -124,19 +124,20 @@ class GuardedData:
 
 
 def held_out_rows(online: Dataset) -> np.ndarray:
-    """Which rows [N] stage 4 does not see, at least a tenth of the steps: the first episode's end, then whole ones.
+    """Which rows [N] stage 4 does not see, at least a tenth of the steps: whole episodes, and the ends of long ones.
 
-    An episode is held out where what is held out before it is less than a tenth of the steps up to its end. So the
-    steps before a row alone decide on it, and what one round holds out stays held out when the next adds its steps.
+    An episode is held out where what is held out before it is less than a tenth of the steps up to its end; of one that
+    would bring it above half of them, as the first does, its end alone. So the steps up to the end of an episode alone
+    decide on it, and what one round holds out stays held out when the next adds its steps.
     """
-    starts, stops = episodes.bounds(online)
     held = np.zeros(len(online), bool)
-    rows = math.ceil(SHARE * stops[0])
-    held[stops[0] - rows : stops[0]] = True
-    for start, stop in zip(starts[1:], stops[1:], strict=True):
-        if rows < SHARE * stop:
-            held[start:stop] = True
-            rows += stop - start
+    rows = 0
+    for start, stop in zip(*episodes.bounds(online), strict=True):
+        lacking = math.ceil(SHARE * stop) - rows
+        if lacking > 0:
+            taken = stop - start if rows + stop - start <= stop / 2 else min(lacking, stop - start)
+            held[stop - taken : stop] = True
+            rows += taken
     return held
 
 

@@ -59,10 +59,10 @@ def test_every_attempt_and_every_refusal_is_listed(run):
     ]
 
 
-def test_the_policies_that_came_back_with_the_truth_of_the_last_round(run):
+def test_the_policies_that_came_back_with_the_truth_where_it_is_of_the_same_policy(run):
     assert [row[3:] for row in policy_table([run]).rows] == [
-        ["1", "2 of 3", "evaluations", "1.5", "4.25", "0.5", "", ""],
-        ["2", "the one before the stage", "model return", "1.5", "1.5", "0.5", "3.0", "4.0"],
+        ["1", "2 of 3", "evaluations", "1.5", "4.25", "0.5", "3.0", ""],
+        ["2", "the one before the stage", "model return", "1.5", "1.5", "0.5", "", "4.0"],
     ]
 
 
