@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pickle
 import tempfile
@@ -44,6 +45,11 @@ def publish_folder(path: _Path, fill: Callable[[str], object]) -> None:
         os.mkdir(folder)
         fill(folder)
         os.replace(folder, path)
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with None in place of NaN and infinity, which JSON has no word for."""
+    return {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in values.items()}
 
 
 def write_json(path: _Path, content: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from doof_ext.experiment.controls import gains_over_controls
 from doof_ext.experiment.experiment import Experiment, finished_summary
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.experiment.summary import build_summary
+from doof_ext.files import finite
 from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.online.taken_over import steps_to_take_over
@@ -135,7 +135,7 @@ def finetune_and_summarise(
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
     summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
-    summary["rounds"] = finetuning.rounds
+    summary |= {"rounds": finetuning.rounds, "rounds_ended_by": finetuning.ended_by}
     summary["guard"] = [verdict.for_summary() for verdict in finetuning.verdicts]
     summary["policy_choice"] = [{"round": round, **vars(choice)} for round, choice in finetuning.choices.items()]
     summary["ratio_choice"] = [choice.for_summary() for choice in finetuning.ratios]
@@ -156,13 +156,8 @@ def _model_return(ctx: StageContext, pretraining: Pretraining, finetuning: Finet
     if ctx.model_return is None:
         return estimates
     for name, policy in finetuning.policies.items():
-        before, after = (
-            {
-                name: value if math.isfinite(value) else None
-                for name, value in ctx.model_return(policy, d).figures.items()
-            }
-            for d in (pretraining.dynamics, finetuning.dynamics)
-        )
+        dynamics = (pretraining.dynamics, finetuning.dynamics)
+        before, after = (finite(ctx.model_return(policy, of).figures) for of in dynamics)
         estimates[name] = {**after, "before": before}
     return estimates
 

@@ -19,6 +19,7 @@ import torch
 
 from doof_ext import pipeline
 from doof_ext.algorithm import doof
+from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config import Config, config_from, resolve
 from doof_ext.data.dataset import read_dataset
 from doof_ext.data.recipe import generate
@@ -221,6 +222,25 @@ def settings(tiny, tmp_path):
 def resumed(directory, **overrides):
     """The settings by which a run is resumed."""
     return config_from({"resume": str(directory), **overrides})
+
+
+def stopped(monkeypatch, todo, place, count=2, after="after_step"):
+    """The settings by which a run is resumed that SIGTERM stopped at a place, a stage or a component of the state.
+
+    It comes when the run has been there ``count`` times, in the TrainingState's ``after_step`` or ``after_epoch``.
+    """
+    seen, method = itertools.count(1), getattr(TrainingState, after)
+
+    def stopping(self):
+        if place in (self._stage, self._key) and next(seen) == count:
+            self._signals.received = signal.SIGTERM
+        method(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingState, after, stopping)
+        with pytest.raises(Interrupted) as caught:
+            pipeline.run(todo)
+    return resumed(caught.value.run_directory)
 
 
 def final_weights(directory):

@@ -13,6 +13,7 @@ from doof_ext.algorithm.limits import return_floor
 from doof_ext.checkpointing.training_state import is_past
 from doof_ext.config.settings import RATIOS
 from doof_ext.evaluation.model_return import ModelReturn
+from doof_ext.files import finite
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -58,12 +59,8 @@ class RatioChoice:
 
     def for_summary(self) -> dict[str, Any]:
         """As result/summary.json has it; None in place of what is not finite."""
-        candidates = [
-            {name: None if isinstance(x, float) and not math.isfinite(x) else x for name, x in vars(candidate).items()}
-            for candidate in self.candidates
-        ]
-        floor = self.floor if math.isfinite(self.floor) else None
-        return {"ratio": self.ratio, "floor": floor, "candidates": candidates}
+        candidates = [finite(vars(candidate)) for candidate in self.candidates]
+        return finite({"ratio": self.ratio, "floor": self.floor, "candidates": candidates})
 
 
 def choose_ratio(
@@ -78,14 +75,14 @@ def choose_ratio(
     assert model_return is not None  # --horizon 0 is refused
     epochs = config.candidate_epochs
     in_model = dataclasses.replace(
-        ctx, config=dataclasses.replace(config, eval_episodes=0), model_return=None, keeps_curve=False
+        ctx, config=dataclasses.replace(config, eval_episodes=0), model_return=None, logs_curve=False
     )
     base = model_return(pretrained, dynamics)
     floor = return_floor(base.pessimistic, 1 - config.max_return_drop)
     candidates = [_candidate(0.0, base, floor)]
     for ratio in RATIOS:
         policy, _ = train_exploration_policy(
-            in_model.exploring_at(ratio), pretrained, dynamics, offline, epochs, name=f"ratio {ratio:g}"
+            in_model.with_exploration_ratio(ratio), pretrained, dynamics, offline, epochs, name=f"ratio {ratio:g}"
         )
         candidates.append(_candidate(ratio, model_return(policy, dynamics), floor))
     best = max((one for one in candidates[1:] if one.allowed), key=lambda one: one.uncertainty, default=candidates[0])

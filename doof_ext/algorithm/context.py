@@ -51,7 +51,7 @@ class StageContext:
         taken_outside: The round's online steps, where they were taken outside the run, else None.
         model_return: What estimates a policy's return in a dynamics; None for nothing.
         data_return: The mean return of D's episodes.
-        keeps_curve: Whether trainings are rows of the run's curve.
+        logs_curve: Whether trainings are rows of the run's curve.
     """
 
     config: Config
@@ -65,7 +65,7 @@ class StageContext:
     taken_outside: Callable[[int], Dataset | None] = _none
     model_return: ModelReturns | None = None
     data_return: float | None = None
-    keeps_curve: bool = True
+    logs_curve: bool = True
 
     @property
     def spec(self) -> TaskSpec:
@@ -76,18 +76,18 @@ class StageContext:
         """The same for another round, or another place on the curve."""
         return dataclasses.replace(self, round=round, first_timestep=first_timestep)
 
-    def exploring_at(self, ratio: float) -> StageContext:
+    def with_exploration_ratio(self, ratio: float) -> StageContext:
         """The same with this ratio of λ_on to λ_off."""
         coef = ratio * self.config.penalty_coef
         return dataclasses.replace(
             self, config=dataclasses.replace(self.config, exploration_ratio=ratio, exploration_coef=coef)
         )
 
-    def judging_also_from(self, dataset: Dataset | None) -> StageContext:
+    def with_starts_of(self, dataset: Dataset | None) -> StageContext:
         """The same, with estimates of policies from first states of this dataset, where there is one, too."""
         if self.model_return is None or dataset is None:
             return self
-        return dataclasses.replace(self, model_return=self.model_return.also_from(dataset))
+        return dataclasses.replace(self, model_return=self.model_return.with_starts_of(dataset))
 
 
 Inputs = ParamSpec("Inputs")

@@ -14,7 +14,7 @@ from doof_ext.algorithm.explore import explore
 from doof_ext.algorithm.final_evaluation import final_evaluation
 from doof_ext.algorithm.finetune_dynamics import finetune_dynamics, log_model_returns
 from doof_ext.algorithm.finetune_policy import finetune_policy, keep_policy
-from doof_ext.algorithm.guard import GuardedData, Verdict, worth_another_round
+from doof_ext.algorithm.guard import GuardedData, Verdict, against_another_round
 from doof_ext.algorithm.policy_guard import PolicyChoice
 from doof_ext.algorithm.pretrain import Pretraining
 from doof_ext.data.dataset import Dataset
@@ -33,6 +33,7 @@ class Finetuning:
     scores: dict[str, StageScores]  # of the pretrained, exploration and finetuned policies, over their stages
     online_data: Dataset | None = None  # D_on; None for a control without online data
     rounds: int = 0  # that were run
+    ended_by: str | None = None  # why there are no more of ``--rounds auto``
     final: dict[str, Evaluation] = field(default_factory=dict)  # of the policies, with ``final_episodes``
     ratios: list[RatioChoice] = field(default_factory=list)  # by round, with ``--exploration-ratio auto``
     verdicts: list[Verdict] = field(default_factory=list)  # the guard's on the dynamics, by round
@@ -40,9 +41,7 @@ class Finetuning:
     limited: list[dict[str, Any]] = field(default_factory=list)  # what limits did to each round's collection
 
 
-def finetune(
-    ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer, dataset: Dataset | None = None
-) -> Finetuning:
+def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayBuffer, dataset: Dataset) -> Finetuning:
     """Algorithm 1 from stage 2 on.
 
     With ``config.control`` there are no stages 2 and 3, and no online data: what DOOF's gain is to be compared with.
@@ -59,7 +58,7 @@ def finetune(
     config, timestep = ctx.config, pretraining.gradient_steps
     policy, dynamics, scores = pretraining.policy, pretraining.dynamics, pretraining.scores
     out = Finetuning({"pretrained": policy}, dynamics, {"pretrained": scores})
-    guard_with = dataset if config.guard == "on" else None
+    is_guarded = config.guard == "on"
     online, guarded = offline if config.control == "no-online-data" else None, None
     for round in range(1, config.most_rounds + 1):
         ctx, out.rounds = ctx.at(round, timestep), round
@@ -68,7 +67,7 @@ def finetune(
             exploring = ctx
             if config.exploration_ratio == "auto":
                 out.ratios.append(run_stage(choose_ratio, ctx, policy, dynamics, offline))
-                exploring = ctx.exploring_at(out.ratios[-1].ratio)
+                exploring = ctx.with_exploration_ratio(out.ratios[-1].ratio)
             exploration = run_stage(explore, exploring, policy, dynamics, offline, base_return)
             out.policies["exploration"], out.scores["exploration"] = exploration.policy, exploration.scores or scores
             timestep += exploration.gradient_steps
@@ -76,8 +75,7 @@ def finetune(
             out.online_data = collection.data
             out.limited += [{"round": round, **collection.limited}] if collection.limited is not None else []
             online = TensorReplayBuffer.from_dataset(collection.data.transitions(), device=offline.device)
-            if guard_with is not None:
-                guarded = GuardedData(collection.data, guard_with, collection.env_steps)
+            guarded = GuardedData(collection.data, dataset, collection.env_steps) if is_guarded else None
         if online is not None:
             refined = run_stage(finetune_dynamics, ctx, dynamics, offline, online, guarded)
             out.verdicts += [refined.verdict] if refined.verdict is not None else []
@@ -87,15 +85,17 @@ def finetune(
         if out.verdicts and not out.verdicts[-1].accepted:
             run_stage(keep_policy, ctx, policy, scores)
         else:
-            judging = ctx.at(round, timestep).judging_also_from(out.online_data if guarded is not None else None)
-            watched = None if guard_with is None else scores
-            finetuning = run_stage(finetune_policy, judging, policy, dynamics, offline, online, watched)
+            ctx = ctx.at(round, timestep)
+            to_beat = scores if is_guarded else None
+            finetuning = run_stage(finetune_policy, ctx, policy, dynamics, offline, online, to_beat, out.online_data)
             timestep += finetuning.gradient_steps
             policy, scores = finetuning.policy, finetuning.scores
             if finetuning.choice is not None:
                 out.choices[round] = finetuning.choice
-        if config.rounds == "auto" and not worth_another_round(out.verdicts):
-            break
+        if config.rounds == "auto" and round < config.most_rounds:
+            out.ended_by = against_another_round(out.verdicts)
+            if out.ended_by is not None:
+                break
     out.dynamics, out.policies["finetuned"], out.scores["finetuned"] = dynamics, policy, scores
     if config.final_episodes:
         out.final = run_stage(final_evaluation, ctx, out.policies).evaluations

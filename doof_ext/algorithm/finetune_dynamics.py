@@ -85,6 +85,8 @@ def finetune_dynamics(
                 steps += _train(ctx, finetuner, offline, online, name=f"attempt {number}")
                 after = [model_error(finetuner.dynamics, rows) for rows in (held_out_offline, guarded.held_out)]
                 verdict.attempts.append(Attempt.judged(lr, *zip(before, after, strict=True)))
+                if _have_same_weights(dynamics, finetuner.dynamics):  # and other elites at most
+                    verdict.attempts[-1].reasons.append("no member became better: the weights are those of before")
             except DivergenceError as error:
                 verdict.attempts.append(Attempt(lr, None, None, [str(error)]))
             epochs_tried = finetuner.dynamics.epochs_trained - dynamics.epochs_trained
@@ -94,6 +96,11 @@ def finetune_dynamics(
     dynamics.epochs_trained += epochs_tried
     ctx.logger.log(f"4 finetune dynamics: refused, the pretrained dynamics is kept: {'; '.join(verdict.reasons)}")
     return DynamicsFinetuning(dynamics, steps, verdict)
+
+
+def _have_same_weights(one: DOOFDynamics, other: DOOFDynamics) -> bool:
+    pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
+    return all(a.equal(b) for a, b in pairs if a.requires_grad)
 
 
 def _held_out(dynamics: DOOFDynamics, offline: TensorReplayBuffer, holdout_ratio: float) -> dict[str, Any]:

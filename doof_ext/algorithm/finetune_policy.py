@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.policy_guard import PolicyChoice, PolicyGuard
 from doof_ext.algorithm.policy_training import train_policy
+from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.factory import build_fake_buffer, build_policy
@@ -41,15 +42,17 @@ def finetune_policy(
     dynamics: DOOFDynamics,
     offline: TensorReplayBuffer,
     online: TensorReplayBuffer | None,
-    scores_before: StageScores | None = None,
+    to_beat: StageScores | None = None,
+    online_data: Dataset | None = None,
 ) -> PolicyFinetuning:
     """Trains π*_off from π_off (not π_u) on 2.5 % D and rollouts of P̂* from half D, half D_on, reward r − λ_off·u.
 
     Of the control without online data ``online`` is D. With None it is stage 1's training that continues: the control
     of extra training.
 
-    With ``scores_before``, π_off's evaluations, the guard watches: returned is the best of the epochs' policies and
-    π_off (see PolicyGuard), of the latter the very object.
+    With ``to_beat``, π_off's evaluations, the guard watches: returned is the best of the epochs' policies and π_off
+    (see PolicyGuard), of the latter the very object. Where nothing was evaluated, it judges by returns in P̂*, from
+    first states of D and of ``online_data``.
     """
     config = ctx.config
     policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef, start_from=pretrained)
@@ -59,9 +62,12 @@ def finetune_policy(
         real_sources = [(offline, config.finetune_real_ratio), (online, config.finetune_online_ratio)]
         start_sources = [(offline, 1 - config.start_ratio), (online, config.start_ratio)]
     guard = None
-    if scores_before is not None:
-        estimate = None if ctx.model_return is None else ctx.model_return(pretrained, dynamics)
-        guard = PolicyGuard(scores_before, estimate, config.finetune_epochs)
+    if to_beat is not None:
+        estimate = None
+        if not to_beat.means:
+            ctx = ctx.with_starts_of(online_data)
+            estimate = None if ctx.model_return is None else ctx.model_return(pretrained, dynamics)
+        guard = PolicyGuard(to_beat, estimate, config.finetune_epochs)
     scores = train_policy(
         ctx,
         PolicyFinetuneTrainer,
@@ -71,12 +77,17 @@ def finetune_policy(
         build_fake_buffer(config, ctx.spec),
         real_sources,
         start_sources,
-        on_policy=guard,
+        observer=guard,
     )
     steps = config.finetune_epochs * config.step_per_epoch
-    if guard is None or scores_before is None or not guard.has_watched:
+    if guard is None or to_beat is None:
+        return PolicyFinetuning(policy, scores, steps)
+    if not guard.has_observed:
+        ctx.logger.log(
+            "5 finetune policy: it was completed by a version without a choice of policy; the last one stays"
+        )
         return PolicyFinetuning(policy, scores, steps)
     if guard.choice.epoch == 0:
-        return PolicyFinetuning(pretrained, scores_before, steps, guard.choice)
-    guard.settle(policy, scores)
+        return PolicyFinetuning(pretrained, to_beat, steps, guard.choice)
+    guard.restore_best(policy, scores)
     return PolicyFinetuning(policy, scores, steps, guard.choice)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from doof_ext.data import episodes
 from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.model_error import ModelError
+from doof_ext.files import finite
 
 SHARE = 0.1  # of D_on's steps that are held out, at least
 TOLERANCE = 0.05  # by which the error on D may grow
@@ -73,7 +73,7 @@ class Verdict:
         for attempt in self.attempts:
             pairs = {"offline": attempt.offline, "online": attempt.online}
             errors = {
-                name: pair and dict(zip(("before", "after"), map(_finite, pair), strict=True))
+                name: pair and dict(zip(("before", "after"), (finite(vars(error)) for error in pair), strict=True))
                 for name, pair in pairs.items()
             }
             attempts.append({"lr": attempt.lr, **errors, "reasons": attempt.reasons})
@@ -81,25 +81,24 @@ class Verdict:
             "accepted": self.accepted,
             "reasons": self.reasons,
             "held_out": self.held_out,
-            "fresh": self.fresh and _finite(self.fresh),
+            "fresh": self.fresh and finite(vars(self.fresh)),
             "attempts": attempts,
         }
 
 
-def _finite(error: ModelError) -> dict[str, float | None]:
-    return {name: x if math.isfinite(x) else None for name, x in dataclasses.asdict(error).items()}
+def against_another_round(verdicts: Sequence[Verdict]) -> str | None:
+    """``--rounds auto``: what speaks against a further round; None where nothing does.
 
-
-def worth_another_round(verdicts: Sequence[Verdict]) -> bool:
-    """``--rounds auto``: whether the last round was accepted, and its new steps were predicted better than the last's.
-
-    That is the distance of P̂ to steps that nothing has been learned from; the first round has none to compare with.
+    That the last one was refused, or that its new steps, before anything was learned from them, were predicted no
+    better than the new steps of the round before; the first round has none to compare with.
     """
     last = verdicts[-1]
     if not last.accepted or last.fresh is None:
-        return False
+        return "the last one was refused"
     before = verdicts[-2].fresh if len(verdicts) > 1 else None
-    return before is None or last.fresh.distance < before.distance
+    if before is None or last.fresh.distance < before.distance:
+        return None
+    return f"distance on new steps {before.distance:.4g} → {last.fresh.distance:.4g}, not lower"
 
 
 class GuardedData:

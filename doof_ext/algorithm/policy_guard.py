@@ -61,7 +61,7 @@ class PolicyGuard:
         self._chosen = self._before
         self._policy: Any = None  # its state, none where it is the one before
         self._scores: Any = None
-        self.has_watched = False  # not so of a stage that another version of doof_ext has completed
+        self.has_observed = False  # not so of a stage that another version of doof_ext has completed
 
     def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
         """Takes in the policy at the end of an epoch.
@@ -72,7 +72,7 @@ class PolicyGuard:
             scores: Its evaluations in the stage.
             estimate: Its return in P̂*, where that is measured.
         """
-        self.has_watched = True
+        self.has_observed = True
         if self._by is None:
             better = True  # nothing can tell them apart: the last one
         elif self._by == EVALUATIONS:
@@ -90,7 +90,7 @@ class PolicyGuard:
         """Which policy is the best of those that were considered, and the one before."""
         return PolicyChoice(self._by, self._epoch, self._epochs, self._before, self._chosen, self._last)
 
-    def settle(self, policy: ModelBasedPolicy, scores: StageScores) -> None:
+    def restore_best(self, policy: ModelBasedPolicy, scores: StageScores) -> None:
         """Makes a trained policy the best one of its stage, and its scores those up to it."""
         policy.load_training_state(self._policy)
         scores.load_state_dict(self._scores)
@@ -102,7 +102,7 @@ class PolicyGuard:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what :meth:`state_dict` returned."""
-        self.has_watched = True
+        self.has_observed = True
         for name, value in state.items():
             setattr(self, f"_{name}", value)
 

@@ -6,7 +6,7 @@ from doof_ext.algorithm.context import StageContext
 from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.factory import rollout_setting
 from doof_ext.learning.policy import ModelBasedPolicy
-from doof_ext.learning.policy_trainer import DOOFTrainer, OnPolicy, Sources, cosine_schedule
+from doof_ext.learning.policy_trainer import DOOFTrainer, PolicyObserver, Sources, cosine_schedule
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.progress import StageProgress, policy_epochs
 
@@ -21,13 +21,13 @@ def train_policy(
     real_sources: Sources,
     start_sources: Sources,
     bonus_sources: Sources = (),
-    on_policy: OnPolicy | None = None,
+    observer: PolicyObserver | None = None,
     name: str = "policy",
 ) -> StageScores:
     """Trains ``policy`` for ``epochs``; see DOOFTrainer for the sources. Returns all epochs' evaluations.
 
     Args:
-        on_policy: Takes in the policy of each epoch; a component of the run's state.
+        observer: Takes in the policy of each epoch; a component of the run's state.
         name: Of the training in the run's state.
     """
     config = ctx.config
@@ -52,9 +52,9 @@ def train_policy(
             model_return=ctx.model_return,
             state=ctx.state,
             round=ctx.round,
-            on_policy=on_policy,
+            observer=observer,
             name=name,
-            keeps_curve=ctx.keeps_curve,
+            logs_curve=ctx.logs_curve,
         )
         trainer.train()
     return trainer.scores

@@ -41,6 +41,8 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     lines += [_ratios(round, choice) for round, choice in enumerate(summary["ratio_choice"], start=1)]
     lines += [_verdict(round, verdict) for round, verdict in enumerate(summary["guard"], start=1)]
     lines += map(_choice, summary["policy_choice"])
+    if summary.get("rounds_ended_by") is not None:
+        lines.append(f"rounds: none after round {summary['rounds']}, {summary['rounds_ended_by']}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from doof_ext.config.recorded import settings_to_resume
-from doof_ext.config.settings import STAGES, Config, Rules, flag
+from doof_ext.config.settings import STAGES, Config, Rules, flag, words_of
 from doof_ext.config.validation import resolve, with_expanded_paths
 from doof_ext.errors import UserError
 
@@ -61,8 +61,7 @@ def _argument_type(hint: Any) -> tuple[Any, bool]:
     if typing.get_origin(hint) is tuple:
         return typing.get_args(hint)[0], True
     options = [part for part in typing.get_args(hint) if part is not type(None)]
-    words = [word for part in options if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
-    if words:
+    if words := words_of(hint):
         return _number_or(words, options[0]), False
     return _argument_type(options[0]) if options else (hint, False)
 

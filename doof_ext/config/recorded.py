@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from doof_ext.config.settings import Config, Rules, flag, rules_by_name
+from doof_ext.config.settings import Config, Rules, fits, flag, rules_by_name
 from doof_ext.config.validation import resolve
 from doof_ext.errors import UserError, unreadable
 
@@ -42,19 +42,6 @@ def recorded_settings(directory: str) -> dict[str, Any]:
         recorded["exploration_coef"] = ratio * recorded["penalty_coef"]
     recorded.setdefault("guard", "off")  # that is what there was before there was one
     return defaults | recorded  # a setting that is newer than the run has its default
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value that was read from JSON, its lists as tuples, is of an annotated type."""
-    if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(fits(item, typing.get_args(hint)[0]) for item in value)
-    if typing.get_origin(hint) is typing.Literal:
-        return value in typing.get_args(hint)
-    if typing.get_args(hint):  # a union
-        return any(fits(value, part) for part in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is hint
 
 
 def differences(

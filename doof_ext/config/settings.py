@@ -5,6 +5,7 @@ The command line, the presets, validation and resumption derive from it. Imports
 """
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -420,6 +421,25 @@ class Config:
 def rules_by_name() -> dict[str, Rules]:
     """The rules of every setting."""
     return {field.name: field.metadata["rules"] for field in dataclasses.fields(Config)}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of an annotated type; lists of JSON are tuples here, and a whole number is a float, too."""
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(fits(item, typing.get_args(hint)[0]) for item in value)
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if typing.get_args(hint):  # a union
+        return any(fits(value, part) for part in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is hint
+
+
+def words_of(hint: Any) -> list[str]:
+    """The words that a field of this type takes in place of a number."""
+    literals = [part for part in typing.get_args(hint) if typing.get_origin(part) is Literal]
+    return [word for part in literals for word in typing.get_args(part)]
 
 
 def flag(name: str) -> str:

@@ -3,16 +3,19 @@
 import dataclasses
 import math
 import os
+import typing
 from collections.abc import Mapping, Set
 from typing import Any, NoReturn
 
 from doof_ext.config.presets import PRESETS
-from doof_ext.config.settings import Config, flag, rules_by_name
+from doof_ext.config.settings import Config, fits, flag, rules_by_name, words_of
 from doof_ext.data import absolute_source, check_source
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec, name_of_env, task_names
 from doof_ext.uncertainty import check_estimator
 from doof_ext.uncertainty.defaults import task_defaults
+
+_HINTS = typing.get_type_hints(Config)
 
 
 def with_expanded_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,10 +165,9 @@ def _check_value(name: str, value: Any, rules: Any) -> None:
         _refuse(name, value, "a finite number")
     if value == ():
         _refuse(name, value, "at least one number")
-    if name in ("rounds", "exploration_ratio") and (isinstance(value, bool) or value not in (None, "auto")):
-        kind = int if name == "rounds" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kind):
-            _refuse(name, value, "auto or a number" if name == "exploration_ratio" else "auto or a whole number")
+    words = words_of(_HINTS[name])
+    if words and not fits(value, _HINTS[name]):
+        _refuse(name, value, f"{' or '.join(words)} or a number")
     violation = rules.violation(value)
     if violation:
         _refuse(name, value, violation)

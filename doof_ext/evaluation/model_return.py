@@ -67,7 +67,7 @@ class ModelReturns:
     def __init__(self, starts: np.ndarray, horizon: int, penalty_coef: float) -> None:
         self.starts, self.horizon, self.penalty_coef = starts, horizon, penalty_coef
 
-    def also_from(self, dataset: Dataset) -> ModelReturns:
+    def with_starts_of(self, dataset: Dataset) -> ModelReturns:
         """The same, from first states of another dataset, too."""
         starts = np.concatenate([self.starts, first_states(dataset)])
         return ModelReturns(starts, self.horizon, self.penalty_coef)

@@ -21,7 +21,7 @@ Sources = Sequence[tuple[TensorReplayBuffer, float]]
 """Buffers, and the fraction of a batch that is drawn from each."""
 
 
-class OnPolicy(Stateful, Protocol):
+class PolicyObserver(Stateful, Protocol):
     """What takes in the policy of each epoch, and is kept with the training."""
 
     def consider(
@@ -45,9 +45,9 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         model_return: What estimates the policy's return in the dynamics after each epoch; None for nothing.
         state: The run's state, to resume from and to save to.
         round: The round of stages 2-5, for the log.
-        on_policy: Takes in the policy of each epoch; a component of the state.
+        observer: Takes in the policy of each epoch; a component of the state.
         name: Of this training in the state.
-        keeps_curve: Whether its epochs are rows of the run's curve.
+        logs_curve: Whether its epochs are rows of the run's curve.
     """
 
     stage = 1
@@ -75,9 +75,9 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         model_return: ModelReturns | None = None,
         state: TrainingState | None = None,
         round: int = 1,
-        on_policy: OnPolicy | None = None,
+        observer: PolicyObserver | None = None,
         name: str = "policy",
-        keeps_curve: bool = True,
+        logs_curve: bool = True,
     ) -> None:
         super().__init__(
             policy,
@@ -111,7 +111,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         self.bonus_buffers = [buffer for buffer, _ in bonus_sources]
         self.scores = StageScores()
         self.state, self.round = state or TrainingState(), round
-        self.on_policy, self.name, self.keeps_curve = on_policy, name, keeps_curve
+        self.observer, self.name, self.logs_curve = observer, name, logs_curve
 
     def train(self) -> dict[str, float]:
         """Runs all epochs; returns {"last_10_performance"}, {} without. ``scores`` holds all evaluations."""
@@ -139,17 +139,17 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             estimate = None if self.model_return is None else self.model_return(self.policy, self.policy.dynamics)
             progress.epoch, progress.step = progress.epoch + 1, 0
             timestep = self.first_timestep + progress.epoch * self.step_per_epoch
-            if self.keeps_curve:
+            if self.logs_curve:
                 self._log(timestep, evaluation, estimate, means, progress.rollout_info)
             progress.rollout_info = {}
-            if self.on_policy is not None:
-                self.on_policy.consider(progress.epoch, self.policy, self.scores, estimate)
+            if self.observer is not None:
+                self.observer.consider(progress.epoch, self.policy, self.scores, estimate)
             if self.on_epoch is not None:
                 self.on_epoch(progress.epoch, evaluation, estimate)
             self.state.after_epoch()
         if not complete:
             # stage 1 has yet to draw pairs from the fake buffer, which a checkpoint after this commit no longer holds
-            kept = ["policy", "scores", *(["on_policy"] if self.on_policy is not None else [])]
+            kept = ["policy", "scores", *(["observer"] if self.observer is not None else [])]
             self.state.commit(*kept, save=self.stage != 1)
         return {} if self.scores.last_10 is None else {"last_10_performance": self.scores.last_10}
 
@@ -164,8 +164,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         }
         if self.lr_scheduler is not None:
             components["lr_scheduler"] = self.lr_scheduler
-        if self.on_policy is not None:
-            components["on_policy"] = self.on_policy
+        if self.observer is not None:
+            components["observer"] = self.observer
         return components | {f"bonus_buffer_{index}": buffer for index, buffer in enumerate(self.bonus_buffers)}
 
     def _rollout(self, length: int, where: str) -> dict[str, float]:

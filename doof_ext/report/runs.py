@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import typing
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from doof_ext.config.settings import CONTROLS, text_of
+from doof_ext.config.settings import CONTROLS, Config, fits, text_of
 from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
@@ -22,17 +23,9 @@ from doof_ext.tasks import get_spec
 CONTROL = "control"
 SCORE = "eval/normalized_episode_reward"
 MODEL_RETURN = "eval/model_return"
-_NUMBER = (int, float)
-_REQUIRED: dict[str, Any] = {  # the settings that a report reads, with their types
-    "task": str,
-    "seed": int,
-    "exploration_ratio": (*_NUMBER, type(None)),
-    "rounds": int,
-    "algo": str,
-    "uncertainty": str,
-    "step_per_epoch": int,
-    "preset": str,
-}
+_REQUIRED = ("task", "seed", "exploration_ratio", "rounds", "algo", "uncertainty", "step_per_epoch", "preset")
+"""The settings that a report reads."""
+_HINTS = typing.get_type_hints(Config)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -190,9 +183,8 @@ def _read(directory: str) -> Run:
 def _settings(run: Run) -> None:
     path = os.path.join(run.directory, "record", "hyper_param.json")
     settings = read_json(path)
-    for name, kind in _REQUIRED.items():
-        is_automatic = name in ("exploration_ratio", "rounds") and settings.get(name) == "auto"
-        if not is_automatic and not isinstance(settings.get(name), kind):
+    for name in _REQUIRED:
+        if not fits(settings.get(name), _HINTS[name]):
             raise UserError(f"{path} is damaged: {name} is {settings.get(name)!r}")
     run.settings = settings
 

@@ -2,17 +2,14 @@
 
 import csv
 import math
-import signal
 
 import numpy as np
 import pytest
-from conftest import assert_same_run, final_weights, resumed
+from conftest import assert_same_run, stopped
 
 from doof_ext import pipeline
 from doof_ext.algorithm import choose_ratio as module
-from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config.settings import RATIOS
-from doof_ext.errors import Interrupted
 from doof_ext.evaluation.model_return import ModelReturn, ModelReturns
 from doof_ext.tasks.interaction import step_env
 
@@ -42,7 +39,6 @@ def choose(settings, monkeypatch):
         pass
 
     def run(**overrides):
-        monkeypatch.setattr(pipeline, "measure", None)  # never reached
         found = []
 
         def kept(self, stage, result):
@@ -113,23 +109,9 @@ def _stages(directory):
 
 def test_a_run_stopped_among_the_candidates_ends_as_if_it_had_not_been(settings, monkeypatch):
     summary, whole = pipeline.run(settings(**AUTO))
-    after_step, todo = TrainingState.after_step, settings(**AUTO)
+    todo = settings(**AUTO)
     for place in ("choose_ratio.1/ratio 0.5", "choose_ratio.1/ratio 2"):
-        count = 0
-
-        def stopping(self, place=place):
-            nonlocal count
-            count += self._key == place
-            if count == 2:
-                self._signals.received = signal.SIGTERM
-            after_step(self)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(TrainingState, "after_step", stopping)
-            with pytest.raises(Interrupted) as caught:
-                pipeline.run(todo)
-        todo = resumed(caught.value.run_directory)
+        todo = stopped(monkeypatch, todo, place)
     again, directory = pipeline.run(todo)
     assert again["ratio_choice"] == summary["ratio_choice"]
     assert_same_run(whole, directory)
-    assert final_weights(whole).keys() == final_weights(directory).keys()

@@ -1,16 +1,13 @@
 """The guard of the policy: which of stage 5's policies comes back, by which estimate, and with which weights."""
 
 import json
-import signal
 
 import pytest
 import torch
-from conftest import assert_same_run, final_weights, resumed
+from conftest import assert_same_run, final_weights, stopped
 
 from doof_ext import pipeline
 from doof_ext.algorithm.policy_guard import PolicyGuard
-from doof_ext.checkpointing.training_state import TrainingState
-from doof_ext.errors import Interrupted
 from doof_ext.evaluation.returns import Evaluation, StageScores, mean_of_last_10
 from doof_ext.learning.policy_trainer import DOOFTrainer
 
@@ -57,7 +54,7 @@ def test_by_evaluations_the_best_mean_of_ten_is_returned_and_not_the_best_single
     best = max(range(10, len(means) + 1), key=lambda epoch: mean_of_last_10(means[:epoch]))
     assert (guard.choice.epoch, guard.choice.chosen) == (best, mean_of_last_10(means[:best])) == (22, 12.0)
     assert (guard.choice.before, guard.choice.last, guard.choice.by) == (4.0, 6.5, "evaluations")
-    guard.settle(policy, scores)
+    guard.restore_best(policy, scores)
     assert policy.state == 22 and scores.means == means[:22] and scores.last.mean == 12.0
 
 
@@ -77,7 +74,7 @@ def test_without_evaluations_the_least_elites_return_decides_and_what_diverges_n
     assert (guard.choice.by, guard.choice.epoch, guard.choice.chosen) == ("model_return", 3, 7.0)
     assert _watched([], [], 2, [nan, nan, nan])[0].choice.epoch == 0
     assert _watched([], [], 2, [nan, 1.0, nan])[0].choice.epoch == 1
-    guard.settle(policy, scores)
+    guard.restore_best(policy, scores)
     assert policy.state == 3
 
 
@@ -87,9 +84,9 @@ def test_with_nothing_to_judge_by_it_is_the_last_one():
 
 def test_of_a_stage_that_a_version_without_the_guard_has_completed_it_knows_nothing():
     guard = PolicyGuard(_scores([4.0]), None, 3)
-    assert not guard.has_watched
+    assert not guard.has_observed
     guard.load_state_dict(_watched([4.0], [1.0, 1.0, 9.0], 3)[0].state_dict())
-    assert guard.has_watched and guard.choice.epoch == 0
+    assert guard.has_observed and guard.choice.epoch == 0
 
 
 SHORT = dict(guard="on", epoch=3, finetune_epochs=12, dynamics_lr=3e-3, finetune_dynamics_epochs=4, dynamics_epochs=8,
@@ -142,20 +139,9 @@ def test_a_run_stopped_in_the_guarded_stage_chooses_as_if_it_had_not_been(settin
     summary, whole = pipeline.run(settings(**guarded))
     (choice,) = summary["policy_choice"]
     assert choice["by"] == ("evaluations" if eval_episodes else "model_return")
-    after_epoch = TrainingState.after_epoch
-
-    def stopping(self):
-        if self._key.startswith("finetune_policy"):
-            self._signals.received = signal.SIGTERM
-        after_epoch(self)
-
     todo = settings(**guarded)
-    for _ in range(2):  # in two epochs, one after the other
-        with monkeypatch.context() as patch:
-            patch.setattr(TrainingState, "after_epoch", stopping)
-            with pytest.raises(Interrupted) as caught:
-                pipeline.run(todo)
-        todo = resumed(caught.value.run_directory)
+    for count in (11, 1):  # in two epochs, one after the other
+        todo = stopped(monkeypatch, todo, "finetune_policy.1", count, after="after_epoch")
     again, directory = pipeline.run(todo)
     assert again["policy_choice"] == summary["policy_choice"]
     assert_same_run(whole, directory)

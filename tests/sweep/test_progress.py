@@ -40,6 +40,20 @@ def test_the_last_line_says_where_a_run_is(tmp_path, lines, progress):
     assert read_progress(tmp_path) == progress
 
 
+def test_a_refused_round_has_no_stage_5_and_ends_all_the_same(tmp_path):
+    (tmp_path / "record").mkdir()
+    lines = [
+        "4 finetune dynamics 2/2: loss 1.0",
+        "4 finetune dynamics: refused, the pretrained dynamics is kept: worse",
+    ]
+    again = ["2 explore 1/2: score 3.0 ± 0.0"]
+    log = tmp_path / "record" / "consoleout_backup.txt"
+    log.write_text("\n".join(lines), "utf-8")
+    assert read_progress(tmp_path).round == 1
+    log.write_text("\n".join(lines + again), "utf-8")
+    assert read_progress(tmp_path).round == 2
+
+
 def test_a_run_without_a_log_has_not_begun(tmp_path):
     assert read_progress(tmp_path) == Progress()
 
