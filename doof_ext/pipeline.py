@@ -12,7 +12,7 @@ from doof_ext.algorithm.context import StageContext, run_stage
 from doof_ext.algorithm.doof import Finetuning, finetune
 from doof_ext.algorithm.limits import Limits
 from doof_ext.algorithm.pretrain import Pretraining, pretrain
-from doof_ext.config import Config
+from doof_ext.config import Config, RunSettings
 from doof_ext.data import LoadedDataset
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.episodes import mean_return, returns_and_lengths
@@ -60,20 +60,20 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
     findings = check_data(config, env, loaded.dataset)
     with Experiment(config, loaded, steps_to_take_over(config, env, loaded.dataset)) as experiment:
         experiment.start(env, findings)
-        ctx = make_context(experiment, env)
+        ctx = make_context(config, experiment, env)
         offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
         pretraining = run_stage(pretrain, ctx, offline)
         summary = finetune_and_summarise(ctx, experiment, pretraining, offline)
     return summary, experiment.directory
 
 
-def open_task(config: Config) -> tuple[Any, LoadedDataset]:
+def open_task(config: RunSettings) -> tuple[Any, LoadedDataset]:
     """The task's environment, checked, and D; with ``--env none`` what stands for one, read off D.
 
     Raises:
         UserError: They do not fit the settings or each other.
     """
-    if config.env == "none":
+    if not config.has_env:
         loaded = data.load(config.source, config.spec)
         return NoEnv(config.spec, loaded.dataset.observations.shape[1], loaded.dataset.actions.shape[1]), loaded
     env = make_env(config.spec, seed=config.seed, physics=config.physics)
@@ -97,17 +97,17 @@ def check_data(config: Config, env: Any, dataset: Dataset) -> list[str]:
     return findings
 
 
-def make_context(experiment: Experiment, env: Any) -> StageContext:
+def make_context(config: Config, experiment: Experiment, env: Any) -> StageContext:
     """What the stages share in an experiment, which keeps their results."""
     return StageContext(
-        experiment.config,
+        config,
         env,
         experiment.logger,
         experiment.state,
         on_result=experiment.keep,
         open_journal=experiment.artifacts.open_journal,
         taken_outside=experiment.artifacts.taken_outside,
-        model_return=model_returns(experiment.config, experiment.loaded.dataset),
+        model_return=model_returns(config, experiment.loaded.dataset),
         data_return=mean_return(experiment.loaded.dataset),
     )
 
@@ -162,7 +162,7 @@ def _model_return(ctx: StageContext, pretraining: Pretraining, finetuning: Finet
     return estimates
 
 
-def prepare_torch(config: Config) -> None:
+def prepare_torch(config: RunSettings) -> None:
     """Sets torch up for a run; raises UserError where the device is not to be had."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda, but torch sees no CUDA device here; use --device cpu")

@@ -20,7 +20,7 @@ import torch
 from doof_ext import pipeline
 from doof_ext.algorithm import doof
 from doof_ext.checkpointing.training_state import TrainingState
-from doof_ext.config import Config, config_from, resolve
+from doof_ext.config import BaselineConfig, Config, config_from, resolve
 from doof_ext.data.dataset import read_dataset
 from doof_ext.data.recipe import generate
 from doof_ext.errors import Interrupted
@@ -152,6 +152,31 @@ def tiny():
             | overrides
         )
         return resolve(Config(**settings), set(settings))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def baseline(_own_data_folder):
+    """A factory of a baseline's resolved settings with tiny networks and budgets; keyword arguments override."""
+
+    def make(algo, **overrides):
+        settings = dict(
+            task=TASK,
+            preset="smoke",
+            source="recipe",
+            dataset_steps=400,
+            hidden_dims=(16, 16),
+            step_per_epoch=10,
+            batch_size=32,
+            eval_episodes=1,
+            online_steps=45,
+            wandb="off",
+            checkpoint_every=1,
+        )
+        settings |= {"sampled_actions": 3} if algo in ("cql", "cal-ql") else {}
+        settings |= {"algo": algo, **overrides}
+        return resolve(BaselineConfig(**settings), set(settings))
 
     return make
 

@@ -21,25 +21,29 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Links to ``../results/`` as the site has them, and the table of settings."""
+    """Links to ``../results/`` as the site has them, and the tables of settings."""
     markdown = markdown.replace("](../results/", "](results/")
-    return markdown.replace("<!-- settings -->", settings_table()) if "<!-- settings -->" in markdown else markdown
-
-
-def settings_table() -> str:
-    """Every setting as Markdown: flag, default, what it is; a table per stage."""
+    if "<!-- settings -->" not in markdown:
+        return markdown
     sys.path.insert(0, str(ROOT))
     try:
-        from doof_ext.config import Config
-        from doof_ext.config.settings import STAGES, flag, rules_by_name
+        from doof_ext.config import BaselineConfig, Config
     finally:
         sys.path.remove(str(ROOT))
+    markdown = markdown.replace("<!-- settings -->", settings_table(Config))
+    return markdown.replace("<!-- baseline settings -->", settings_table(BaselineConfig))
+
+
+def settings_table(settings) -> str:
+    """Every setting of a dataclass as Markdown: flag, default, what it is; a table per part."""
+    from doof_ext.config.rules import flag, rules_of
+
     lines = []
-    for stage, title in STAGES.items():
+    for stage, title in settings.TITLES.items():
         lines += [f"\n**{title[0].upper()}{title[1:]}**\n", "| flag | default | |", "|---|---|---|"]
-        for name, rules in rules_by_name().items():
+        for name, rules in rules_of(settings).items():
             if rules.stage == stage:
-                default = f"of the {rules.default_from}" if rules.default_from else f"`{getattr(Config, name)}`"
+                default = f"of the {rules.default_from}" if rules.default_from else f"`{getattr(settings, name)}`"
                 choices = f" ({', '.join(rules.choices)})" if rules.choices else ""
                 lines.append(f"| `{flag(name)}` | {default.replace('`None`', '')} | {rules.help}{choices} |")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from doof_ext.checkpointing.training_state import TrainingState
-from doof_ext.config import Config
+from doof_ext.config import Config, RunSettings
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.evaluation.model_return import ModelReturns
@@ -35,9 +35,12 @@ def _in_memory(round: int) -> OnlineJournal:
     return OnlineJournal()
 
 
+Context = TypeVar("Context", bound="RunContext")
+
+
 @dataclass(frozen=True)
-class StageContext:
-    """The companions of every stage; a stage's own arguments are its science.
+class RunContext:
+    """The companions of every stage of any run; a stage's own arguments are its science.
 
     Attributes:
         config: The settings.
@@ -48,13 +51,9 @@ class StageContext:
         first_timestep: Gradient steps of the policy before this stage, where its curve continues.
         on_result: Called with the name and the result of each stage that ends: who wants to keep it, does.
         open_journal: The journal of the round's online steps, with those that it has already.
-        taken_outside: The round's online steps, where they were taken outside the run, else None.
-        model_return: What estimates a policy's return in a dynamics; None for nothing.
-        data_return: The mean return of D's episodes.
-        logs_curve: Whether trainings are rows of the run's curve.
     """
 
-    config: Config
+    config: RunSettings
     env: Any
     logger: Any
     state: TrainingState = dataclasses.field(default_factory=TrainingState)
@@ -62,15 +61,34 @@ class StageContext:
     first_timestep: int = 0
     on_result: Callable[[str, Any], None] = _ignore
     open_journal: Callable[[int], OnlineJournal] = _in_memory
-    taken_outside: Callable[[int], Dataset | None] = _none
-    model_return: ModelReturns | None = None
-    data_return: float | None = None
-    logs_curve: bool = True
 
     @property
     def spec(self) -> TaskSpec:
         """The task, with the environment's dimensions and bounds."""
         return self.env.spec
+
+    def after(self: Context, gradient_steps: int) -> Context:
+        """The same for the stage that follows one of so many gradient steps."""
+        return dataclasses.replace(self, first_timestep=self.first_timestep + gradient_steps)
+
+
+@dataclass(frozen=True)
+class StageContext(RunContext):
+    """The companions of every stage of Algorithm 1.
+
+    Attributes:
+        config: The settings.
+        taken_outside: The round's online steps, where they were taken outside the run, else None.
+        model_return: What estimates a policy's return in a dynamics; None for nothing.
+        data_return: The mean return of D's episodes.
+        logs_curve: Whether trainings are rows of the run's curve.
+    """
+
+    config: Config
+    taken_outside: Callable[[int], Dataset | None] = _none
+    model_return: ModelReturns | None = None
+    data_return: float | None = None
+    logs_curve: bool = True
 
     def at(self, round: int, first_timestep: int) -> StageContext:
         """The same for another round, or another place on the curve."""
@@ -95,10 +113,7 @@ Result = TypeVar("Result", bound=StageResult)
 
 
 def run_stage(
-    stage: Callable[Concatenate[StageContext, Inputs], Result],
-    ctx: StageContext,
-    *inputs: Inputs.args,
-    **options: Inputs.kwargs,
+    stage: Callable[Concatenate[Context, Inputs], Result], ctx: Context, *inputs: Inputs.args, **options: Inputs.kwargs
 ) -> Result:
     """Runs a stage under its own seed, so that it depends on its inputs alone, and records its time and steps."""
     name = stage.__name__

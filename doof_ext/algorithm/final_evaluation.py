@@ -1,17 +1,17 @@
-"""After Algorithm 1: π_off, π_u and the finetuned policy once more, in many episodes that start alike for all."""
+"""At the end of a run: its policies once more, in many episodes that start alike for all."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from doof_ext.algorithm.context import StageContext
+from doof_ext.algorithm.context import RunContext
 from doof_ext.checkpointing.training_state import Counters
 from doof_ext.evaluation.returns import Evaluation, run_episodes
-from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.progress import StageProgress
 
 _BLOCK = 10  # episodes side by side; after each block a signal is seen to
@@ -29,14 +29,15 @@ class FinalEvaluation:
         return {}
 
 
-def final_evaluation(ctx: StageContext, policies: Mapping[str, ModelBasedPolicy]) -> FinalEvaluation:
+def final_evaluation(ctx: RunContext, policies: Mapping[str, Any]) -> FinalEvaluation:
     """Runs ``config.final_episodes`` episodes of each policy's mean action.
 
     Their seeds are the run's alone: the same start states for every policy, and for every arm of an experiment.
 
     Args:
         ctx: What the stages share.
-        policies: By name. One that is there twice (π_u at ratio 0 is π_off) is run once.
+        policies: By name, anything with the kit's ``select_action``. One that is there twice (π_u at ratio 0 is π_off)
+            is run once.
     """
     episodes, env, logger = ctx.config.final_episodes, ctx.env, ctx.logger
     seeds = np.random.SeedSequence([ctx.config.seed, zlib.crc32(b"final evaluation")]).generate_state(episodes)

@@ -61,8 +61,19 @@ def check_same_run(checkpoint: Mapping[str, Any], fingerprint: Mapping[str, Any]
             raise UserError(f"the checkpoint is of a run with other {name} than these; nothing was resumed")
 
 
-STAGES = ("pretrain", "choose_ratio", "explore", "collect", "finetune_dynamics", "finetune_policy", "final_evaluation")
-"""The stages of a round in order; stage 1 is the first round's alone, the final evaluation the last one's."""
+STAGES = (
+    "pretrain",
+    "choose_ratio",
+    "explore",
+    "collect",
+    "finetune_dynamics",
+    "finetune_policy",
+    "finetune_online",
+    "finetune_offline",
+    "final_evaluation",
+)
+"""The stages of a round in order, those of Algorithm 1 before the baselines'; stage 1 is the first round's alone, the
+final evaluation the last one's."""
 
 
 def position(checkpoint: Mapping[str, Any]) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """The command ``doof``: each subcommand is the code of a script in ``run_example/``, installed with the package.
 
     doof run        a DOOF run (run_doof.py)
+    doof baseline   a baseline under the same protocol (run_baseline.py)
     doof data       makes, converts and describes datasets (make_dataset.py)
     doof report     figures, tables and a page for run directories (report_doof.py)
     doof tune       many runs on Ray (tune_doof.py)
@@ -19,6 +20,7 @@ from doof_ext.errors import UserError
 
 _COMMANDS = {
     "run": "doof_ext.cli.run",
+    "baseline": "doof_ext.cli.baseline",
     "data": "doof_ext.cli.data",
     "report": "doof_ext.cli.report",
     "tune": "doof_ext.cli.tune",

@@ -27,23 +27,28 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     data = summary["dataset"]
     kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
     lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
-    estimates = _model_returns(summary["model_return"], summary["horizon"])
+    estimates = _model_returns(summary["model_return"], summary.get("horizon", 0))
     if summary["gain"] is None:
         lines += [f"no scores: {summary['scores']['finetuned']['reason']}", *estimates]
     else:
         lines += [*_scores(summary["scores"]), *estimates, _gain(summary), _legend(summary["scores"]["finetuned"])]
-    distance = summary["distance"]["fake_buffer"]
-    before, after = distance["before"]["mean"], distance["after"]["mean"]
-    if before is None:
-        lines.append("dynamics distance on the fake buffer: none of its states could be simulated")
-    else:
-        lines.append(f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning")
-    lines += [_ratios(round, choice) for round, choice in enumerate(summary["ratio_choice"], start=1)]
-    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary["guard"], start=1)]
-    lines += map(_choice, summary["policy_choice"])
+    lines += _distance(summary["distance"])
+    lines += [_ratios(round, choice) for round, choice in enumerate(summary.get("ratio_choice", ()), start=1)]
+    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary.get("guard", ()), start=1)]
+    lines += map(_choice, summary.get("policy_choice", ()))
     if summary.get("rounds_ended_by") is not None:
         lines.append(f"rounds: none after round {summary['rounds']}, {summary['rounds_ended_by']}")
     return "\n".join(lines)
+
+
+def _distance(distance: Mapping[str, Any]) -> list[str]:
+    """The line of the dynamics distance; none of a run without dynamics."""
+    if not distance:
+        return []
+    before, after = (distance["fake_buffer"][when]["mean"] for when in ("before", "after"))
+    if before is None:
+        return ["dynamics distance on the fake buffer: none of its states could be simulated"]
+    return [f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning"]
 
 
 def _scores(scores: Mapping[str, Any]) -> list[str]:

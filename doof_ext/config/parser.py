@@ -2,13 +2,17 @@
 
 import argparse
 import dataclasses
+import difflib
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from doof_ext.config.completion import with_expanded_paths
 from doof_ext.config.recorded import settings_to_resume
-from doof_ext.config.settings import STAGES, Config, Rules, flag, words_of
-from doof_ext.config.validation import resolve, with_expanded_paths
+from doof_ext.config.resolution import Settings, resolve
+from doof_ext.config.rules import Rules, flag, words_of
+from doof_ext.config.run_settings import RunSettings
+from doof_ext.config.settings import Config
 from doof_ext.errors import UserError
 
 
@@ -27,31 +31,32 @@ def _boolean(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
-    """The command line of :class:`Config`."""
+def make_parser(description: str, settings: type[RunSettings] = Config) -> argparse.ArgumentParser:
+    """The command line of a dataclass of settings."""
     parser = OneLineParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    groups = {stage: parser.add_argument_group(title) for stage, title in STAGES.items()}
-    hints = typing.get_type_hints(Config)
-    for field in dataclasses.fields(Config):
+    groups = {stage: parser.add_argument_group(title) for stage, title in settings.TITLES.items()}
+    hints = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
         rules: Rules = field.metadata["rules"]
         kind, several = _argument_type(hints[field.name])
         flags = [flag(field.name)]
         if field.name == "eval_episodes":
             flags.append("--eval_episodes")  # as the kit spells it
-        settings: dict[str, Any] = {"nargs": "+"} if several else {}
+        arguments: dict[str, Any] = {"nargs": "+"} if several else {}
         if kind is bool:
-            settings = {"nargs": "?", "const": True}
+            arguments = {"nargs": "?", "const": True}
         elif field.name == "resume":
-            settings = {"nargs": "?", "const": ""}
+            arguments = {"nargs": "?", "const": ""}
+        elif rules.choices:
+            kind, arguments = _choice(rules.choices), {"metavar": f"{{{','.join(rules.choices)}}}"}
         default = "" if field.default is None else f" (default: {field.default})"
         groups[rules.stage].add_argument(
             *flags,
             dest=field.name,
             default=argparse.SUPPRESS,
-            choices=rules.choices,
             type=_boolean if kind is bool else kind,
             help=rules.help.replace("%", "%%") + default,
-            **settings,
+            **arguments,
         )
     return parser
 
@@ -80,13 +85,28 @@ def _number_or(words: Sequence[str], number: Callable[[str], Any]) -> Callable[[
     return read
 
 
-def given_flags(argv: Sequence[str] | None = None, description: str = "") -> dict[str, Any]:
+def _choice(choices: Sequence[str]) -> Callable[[str], str]:
+    """What reads one of these words, and tells the nearest where it is another."""
+
+    def read(text: str) -> str:
+        if text in choices:
+            return text
+        near = difflib.get_close_matches(text, choices)
+        nearest = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is not among {', '.join(choices)}{nearest}")
+
+    return read
+
+
+def given_flags(
+    argv: Sequence[str] | None = None, description: str = "", settings: type[RunSettings] = Config
+) -> dict[str, Any]:
     """The settings that a command line gives, and no others; raises UserError for what cannot be read."""
-    given = vars(make_parser(description).parse_args(argv))
+    given = vars(make_parser(description, settings).parse_args(argv))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
-def config_from(given: dict[str, Any]) -> Config:
+def settings_from(given: dict[str, Any], settings: type[Settings]) -> Settings:
     """The resolved settings of a new run, or (with ``resume`` among those given) of one that is resumed.
 
     Raises:
@@ -94,10 +114,20 @@ def config_from(given: dict[str, Any]) -> Config:
     """
     given = with_expanded_paths(given)
     if given.get("resume") is not None:
-        given = settings_to_resume(given)
-    return resolve(Config(**given), set(given))
+        given = settings_to_resume(given, settings)
+    return resolve(settings(**given), set(given))
+
+
+def config_from(given: dict[str, Any]) -> Config:
+    """As :func:`settings_from`, of a DOOF run."""
+    return settings_from(given, Config)
+
+
+def parse_settings(description: str, argv: Sequence[str] | None, settings: type[Settings]) -> Settings:
+    """The resolved settings of a command line; raises UserError for what does not fit."""
+    return settings_from(given_flags(argv, description, settings), settings)
 
 
 def parse_args(description: str, argv: Sequence[str] | None = None) -> Config:
-    """The resolved settings of a command line; raises UserError for what does not fit."""
-    return config_from(given_flags(argv, description))
+    """As :func:`parse_settings`, of a DOOF run."""
+    return parse_settings(description, argv, Config)

@@ -8,13 +8,16 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from doof_ext.config.settings import Config, Rules, fits, flag, rules_by_name
-from doof_ext.config.validation import resolve
+from doof_ext.config.baseline_settings import METHODS, BaselineConfig
+from doof_ext.config.resolution import Settings, resolve
+from doof_ext.config.rules import Rules, fits, flag, rules_of
+from doof_ext.config.run_settings import RunSettings
+from doof_ext.config.settings import Config
 from doof_ext.errors import UserError, unreadable
 
 
 def recorded_settings(directory: str) -> dict[str, Any]:
-    """The settings of the run in ``directory``, by name, in the types of Config.
+    """The settings of the run in ``directory``, by name, in the types of Config or BaselineConfig.
 
     Raises:
         UserError: The directory holds no run, or one of another version, or its file is damaged.
@@ -29,8 +32,9 @@ def recorded_settings(directory: str) -> dict[str, Any]:
         raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}): the run cannot be resumed") from None
-    hints = typing.get_type_hints(Config)
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    settings = class_of(recorded) if isinstance(recorded, dict) else Config
+    hints = typing.get_type_hints(settings)
+    defaults = {field.name: field.default for field in dataclasses.fields(settings)}
     if not isinstance(recorded, dict) or not {"task", "seed", "preset"} <= set(recorded) <= set(defaults):
         raise UserError(f"{path} holds no settings, or those of another version of doof_ext")
     recorded = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
@@ -40,8 +44,14 @@ def recorded_settings(directory: str) -> dict[str, Any]:
     if "exploration_coef" not in recorded and {"exploration_ratio", "penalty_coef"} <= set(recorded):
         ratio = recorded["exploration_ratio"] or 0.0  # an earlier version did not record the product
         recorded["exploration_coef"] = ratio * recorded["penalty_coef"]
-    recorded.setdefault("guard", "off")  # that is what there was before there was one
+    if settings is Config:
+        recorded.setdefault("guard", "off")  # that is what there was before there was one
     return defaults | recorded  # a setting that is newer than the run has its default
+
+
+def class_of(settings: Mapping[str, Any]) -> type[RunSettings]:
+    """Whose settings these are, by name: Config or BaselineConfig."""
+    return BaselineConfig if settings.get("algo") in METHODS else Config
 
 
 def differences(
@@ -54,7 +64,7 @@ def differences(
         recorded: A run's.
         ignored: Whether settings of these rules may differ. Settings that only one has are left out too.
     """
-    rules = rules_by_name()
+    rules = rules_of(class_of(recorded))
     return [
         f"{flag(name)} is {settings[name]}, the run's is {recorded[name]}"
         for name in settings
@@ -69,22 +79,27 @@ def refuse_differences(settings: Mapping[str, Any], recorded: Mapping[str, Any],
         raise UserError(f"{directory} cannot be resumed with other settings: {'; '.join(found)}")
 
 
-def settings_to_resume(given: Mapping[str, Any]) -> dict[str, Any]:
+def settings_to_resume(given: Mapping[str, Any], settings: type[Settings]) -> dict[str, Any]:
     """A command line's settings with ``resume`` among them, completed by those of the run that it names.
 
     Args:
         given: The settings; ``resume`` is a run directory, or empty for the newest unfinished run of the same settings.
+        settings: The command's.
 
     Raises:
-        UserError: There is no such run, or a setting that is given differs from the run's.
+        UserError: There is no such run, it is another command's, or a setting that is given differs from the run's.
     """
     directory = given["resume"]
     if not directory:
-        directory = find_newest(dataclasses.asdict(resolve(Config(**given), set(given))))
+        directory = find_newest(dataclasses.asdict(resolve(settings(**given), set(given))))
     recorded = recorded_settings(directory)
+    if class_of(recorded) is not settings:
+        other = "run_baseline.py" if settings is Config else "run_doof.py"
+        raise UserError(f"{directory} is a run of {recorded['algo']}; resume it with {other}")
     refuse_differences(given, recorded, directory)
-    resumable = {name: given[name] for name, rules in rules_by_name().items() if rules.resumable and name in given}
-    of_one_command = {"stop_after": None, "online_data": None}
+    rules = rules_of(settings)
+    resumable = {name: value for name, value in given.items() if rules[name].resumable}
+    of_one_command = {name: None for name in ("stop_after", "online_data") if name in rules}
     return recorded | of_one_command | resumable | {"resume": os.path.normpath(directory)}
 
 
@@ -94,7 +109,7 @@ def find_newest(settings: Mapping[str, Any]) -> str:
     Raises:
         UserError: There is none.
     """
-    pattern = os.path.join(glob.escape(settings["logdir"]), glob.escape(settings["task"]), "doof*", "seed_*")
+    pattern = os.path.join(glob.escape(settings["logdir"]), glob.escape(settings["task"]), "*", "seed_*")
     found = []
     for directory in glob.glob(pattern):
         if os.path.exists(os.path.join(directory, "result", "summary.json")):

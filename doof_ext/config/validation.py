@@ -3,35 +3,27 @@
 import dataclasses
 import math
 import os
-import typing
-from collections.abc import Mapping, Set
-from typing import Any, NoReturn
+from collections.abc import Set
 
+from doof_ext.config.completion import (
+    budgets_of,
+    check_values,
+    refuse,
+    with_defaults,
+    with_expanded_paths,
+    without_evaluation,
+)
 from doof_ext.config.presets import PRESETS
-from doof_ext.config.settings import Config, fits, flag, rules_by_name, words_of
-from doof_ext.data import absolute_source, check_source
+from doof_ext.config.rules import flag, rules_of
+from doof_ext.config.settings import Config
+from doof_ext.data import check_source
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec, name_of_env, task_names
 from doof_ext.uncertainty import check_estimator
 from doof_ext.uncertainty.defaults import task_defaults
 
-_HINTS = typing.get_type_hints(Config)
 
-
-def with_expanded_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings whose paths have no ``~``; a file or run that is read again at a resumption has an absolute one."""
-    expanded = dict(settings)
-    for name in ("logdir", "resume", "pretrained"):
-        if expanded.get(name):
-            expanded[name] = os.path.expanduser(expanded[name])
-    if expanded.get("pretrained"):
-        expanded["pretrained"] = os.path.abspath(expanded["pretrained"])
-    if "source" in expanded:
-        expanded["source"] = absolute_source(expanded["source"])
-    return expanded
-
-
-def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
+def resolve_doof(config: Config, given: Set[str] = frozenset()) -> Config:
     """Fills in what is left open from the preset and the task, and checks every value.
 
     Args:
@@ -50,28 +42,21 @@ def resolve(config: Config, given: Set[str] = frozenset()) -> Config:
     config = _without_env(config, given) if config.env == "none" else config
     _check_task_flags(config)
     spec = config.spec
-    if config.preset not in PRESETS:
-        raise UserError(f"unknown preset {config.preset!r}; choose {', '.join(PRESETS)}")
-    preset = {name: value for name, value in PRESETS[config.preset].items() if name not in given}
+    preset = budgets_of(config, given, PRESETS)
     if config.env == "none":
         preset |= {"eval_episodes": 0}
     if config.rounds == "auto" and "guard" in preset:
         preset |= {"guard": "on"}
-    if preset.get("eval_episodes", config.eval_episodes) == 0 and "final_episodes" in preset:
-        preset |= {"final_episodes": 0}
-    if not _may_be_recipe(config.source):
-        _refuse_steps(config, given)
-        preset.pop("dataset_steps", None)
+    preset = without_evaluation(config, preset)
     uncertainty = config.uncertainty or ("mobile" if config.algo == "mobile" else "aleatoric")
     config = dataclasses.replace(config, **preset, uncertainty=check_estimator(uncertainty))
     from_algorithm = {"auto_alpha": True, **task_defaults(spec, config.algo, config.uncertainty)[0]}
-    from_task = [name for name, rules in rules_by_name().items() if rules.default_from == "task"]
-    defaults = {name: getattr(spec, name) for name in from_task if hasattr(spec, name)} | from_algorithm
-    missing = [name for name in defaults if getattr(config, name) is None]
-    config = dataclasses.replace(config, **{name: defaults[name] for name in missing})
+    from_task = [name for name, rules in rules_of(config).items() if rules.default_from == "task"]
+    config = with_defaults(
+        config, {name: getattr(spec, name) for name in from_task if hasattr(spec, name)} | from_algorithm
+    )
     check_source(config.source)
-    for name, rules in rules_by_name().items():
-        _check_value(name, getattr(config, name), rules)
+    check_values(config)
     config = _with_exploration(config, given)
     _check_together(config)
     if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
@@ -100,19 +85,6 @@ def _check_task_flags(config: Config) -> None:
         raise UserError("--termination and --max-episode-steps go with --env-id or --env none; a task has its own")
     if (config.action_low, config.action_high) != (None, None) and not (is_own and config.env == "none"):
         raise UserError("--action-low and --action-high go with --env none; an environment and a task have their own")
-
-
-def _may_be_recipe(source: str) -> bool:
-    return source in ("auto", "recipe")
-
-
-def _refuse_steps(config: Config, given: Set[str]) -> None:
-    """Raises UserError for --dataset-steps beside data that it does not shorten; a run that is resumed had its data."""
-    if "dataset_steps" in given and config.dataset_steps is not None and config.resume is None:
-        raise UserError(
-            f"--dataset-steps shortens recipes only, not --source {config.source}; "
-            "make_dataset.py --source … --steps N writes a file of the first N"
-        )
 
 
 def _with_exploration(config: Config, given: Set[str]) -> Config:
@@ -154,25 +126,6 @@ def _with_automatic_ratio(config: Config) -> Config:
     return config
 
 
-def _refuse(name: str, value: Any, right: str) -> NoReturn:
-    raise UserError(f"{flag(name)} is {value}; it must be {right}")
-
-
-def _check_value(name: str, value: Any, rules: Any) -> None:
-    if rules.choices and value is not None and value not in rules.choices:
-        _refuse(name, value, f"one of {', '.join(rules.choices)}")
-    if isinstance(value, float) and not math.isfinite(value):
-        _refuse(name, value, "a finite number")
-    if value == ():
-        _refuse(name, value, "at least one number")
-    words = words_of(_HINTS[name])
-    if words and not fits(value, _HINTS[name]):
-        _refuse(name, value, f"{' or '.join(words)} or a number")
-    violation = rules.violation(value)
-    if violation:
-        _refuse(name, value, violation)
-
-
 def _check_rounds(config: Config) -> None:
     """Raises UserError for automatic rounds that nothing could end, and for their flags beside a number of rounds."""
     if config.rounds != "auto":
@@ -186,20 +139,14 @@ def _check_rounds(config: Config) -> None:
     if config.guard != "on":
         raise UserError("--rounds auto goes on while the guard accepts: it needs --guard on")
     if config.round_steps is not None and config.round_steps > config.online_steps:
-        _refuse("round_steps", config.round_steps, f"at most --online-steps, {config.online_steps}")
+        refuse("round_steps", config.round_steps, f"at most --online-steps, {config.online_steps}")
 
 
 def _check_together(config: Config) -> None:
     _check_rounds(config)
     if len(config.dynamics_weight_decay) != len(config.dynamics_hidden_dims) + 1:
         layers = len(config.dynamics_hidden_dims) + 1
-        _refuse("dynamics_weight_decay", config.dynamics_weight_decay, f"{layers} numbers, one per layer")
-    if not config.logdir:
-        raise UserError("--logdir is empty; name a folder")
-    if config.eval_episodes == 0:
-        for name in ("final_episodes", "render"):
-            if getattr(config, name):
-                raise UserError(f"{flag(name)}: with --eval-episodes 0 nothing but stage 3 touches the environment")
+        refuse("dynamics_weight_decay", config.dynamics_weight_decay, f"{layers} numbers, one per layer")
     if config.control is not None:
         if config.stop_after == "explore":
             raise UserError("--stop-after explore: a control has no stage 2; stop it after pretrain")
@@ -208,19 +155,19 @@ def _check_together(config: Config) -> None:
     if config.online_data is not None and not config.resume:
         raise UserError("--online-data goes with --resume RUN, a run that was stopped with --stop-after explore")
     if config.uncertainty == "mobile" and config.n_elites < 2:
-        _refuse("n_elites", config.n_elites, "at least 2 with mobile, whose u is the spread over elites")
+        refuse("n_elites", config.n_elites, "at least 2 with mobile, whose u is the spread over elites")
     if config.n_elites > config.n_ensemble:
-        _refuse("n_elites", config.n_elites, f"at most --n-ensemble, {config.n_ensemble}")
+        refuse("n_elites", config.n_elites, f"at most --n-ensemble, {config.n_ensemble}")
     for first, second in (
         ("explore_real_ratio", "explore_uncertainty_ratio"),
         ("finetune_real_ratio", "finetune_online_ratio"),
     ):
         if getattr(config, first) + getattr(config, second) >= 1:
             right = f"below 1 together with {flag(first)}, to leave room for model rollouts"
-            _refuse(second, getattr(config, second), right)
+            refuse(second, getattr(config, second), right)
     if config.explore_rollouts == "penalty" and config.algo == "mobile":
         raise UserError(
             "--explore-rollouts penalty needs rewards of two kinds, and MOBILE has u in its Q target: use --algo mopo"
         )
     if config.real_ratio >= 1:
-        _refuse("real_ratio", config.real_ratio, "below 1, to leave room for model rollouts")
+        refuse("real_ratio", config.real_ratio, "below 1, to leave room for model rollouts")

@@ -12,7 +12,7 @@ from torch import nn
 
 from doof_ext import kit
 from doof_ext.config import Config
-from doof_ext.config.recorded import recorded_settings
+from doof_ext.config.recorded import class_of, recorded_settings
 from doof_ext.deploy import POLICIES
 from doof_ext.deploy.numpy_policy import NumpyPolicy
 from doof_ext.errors import UserError
@@ -101,7 +101,10 @@ def read_policy(run: str | os.PathLike[str], which: str = "finetuned") -> RunPol
     if which not in POLICIES:
         raise UserError(f"there is no policy {which!r}; choose {', '.join(POLICIES)}")
     files = RunFiles(os.fspath(run))
-    config = Config(**recorded_settings(files.directory))
+    recorded = recorded_settings(files.directory)
+    if class_of(recorded) is not Config:
+        raise UserError(f"{run} is a run of {recorded['algo']}: only policies of DOOF's runs can be taken out of them")
+    config = Config(**recorded)
     paths = {"finetuned": files.policy, "pretrained": files.pretrained_policy, "exploration": files.exploration_policy}
     path = paths[which]
     if not os.path.exists(path):

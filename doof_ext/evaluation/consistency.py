@@ -237,12 +237,12 @@ def _system(env_id: str) -> str:
     return re.sub(r"-v\d+$", "", re.split("[:/]", env_id)[-1]).lower()
 
 
-def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> list[str]:
+def check_consistency(env: Any, rule: Callable[..., Any] | None, dataset: Dataset) -> list[str]:
     """What a user must know before D and D_on are mixed.
 
     Args:
         env: The environment.
-        rule: The termination rule, as :func:`denied_terminals` takes it.
+        rule: The termination rule, as :func:`denied_terminals` takes it; None where no model asks for one.
         dataset: D.
 
     Returns:
@@ -264,4 +264,6 @@ def check_consistency(env: Any, rule: Callable[..., Any], dataset: Dataset) -> l
     findings += _reconstruction_findings(dataset)
     if not dataset.rewards.any():
         findings.append("WARNING: every reward in the data is 0: there is nothing to be good at")
+    if rule is None:
+        return findings
     return findings + _terminal_findings(rule, dataset, env.spec.max_episode_steps)

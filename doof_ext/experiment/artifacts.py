@@ -71,6 +71,11 @@ class RunFiles:
     def exploration_policy(self) -> str:
         return self._path("checkpoint", "exploration_policy.pth")
 
+    @property
+    def online_policy(self) -> str:
+        """A baseline's policy after the online steps."""
+        return self._path("checkpoint", "online_policy.pth")
+
     def journal(self, round: int) -> str:
         return self._path("checkpoint", f"online-{round}.journal")
 
@@ -136,6 +141,8 @@ class Artifacts:
             "finetune_dynamics": lambda result: save_dynamics(self.files.models, result.dynamics),
             "finetune_policy": self._save_policy,
             "keep_policy": self._save_policy,
+            "finetune_online": self._save_online_finetuning,
+            "finetune_offline": self._save_policy,
         }
         if stage in writers:
             writers[stage](result)
@@ -202,8 +209,13 @@ class Artifacts:
     def _save_pretraining(self, result: Any) -> None:
         self._export_pretraining()
         save_tensors(self.files.pretrained_policy, result.policy.state_dict())
-        save_tensors(self.files.pretrained_dynamics, result.dynamics.model.state_dict())
-        save_dynamics(self.files.models, result.dynamics)
+        if result.dynamics is not None:
+            save_tensors(self.files.pretrained_dynamics, result.dynamics.model.state_dict())
+            save_dynamics(self.files.models, result.dynamics)
+
+    def _save_online_finetuning(self, result: Any) -> None:
+        self._save_online_data(result)
+        save_tensors(self.files.online_policy, result.policy.state_dict())
 
     def _save_exploration(self, result: Any) -> None:
         save_tensors(self.files.exploration_policy, result.policy.state_dict())

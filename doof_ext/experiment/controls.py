@@ -10,7 +10,8 @@ from typing import Any
 
 from doof_ext.config import Config
 from doof_ext.config.recorded import differences, recorded_settings
-from doof_ext.config.settings import CONTROLS, Rules
+from doof_ext.config.rules import Rules
+from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
 from doof_ext.experiment.artifacts import RunFiles
 from doof_ext.experiment.summary import read_summary

@@ -16,10 +16,10 @@ from typing import Any
 from doof_ext import kit
 from doof_ext.checkpointing.signals import SignalWatcher
 from doof_ext.checkpointing.store import CheckpointStore
-from doof_ext.checkpointing.training_state import STAGES, TrainingState, check_same_run, is_past, position
-from doof_ext.config import Config
+from doof_ext.checkpointing.training_state import TrainingState, check_same_run, is_past, position
+from doof_ext.config import RunSettings
 from doof_ext.config.recorded import differences, recorded_settings, refuse_differences
-from doof_ext.config.settings import rules_by_name
+from doof_ext.config.rules import rules_of
 from doof_ext.data import LoadedDataset
 from doof_ext.errors import Interrupted, RunStoppedError, StoppedAfter, UserError
 from doof_ext.evaluation.measurements import Measurements
@@ -46,7 +46,7 @@ class Experiment:
         UserError: The run cannot be resumed, or is past where it is to stop.
     """
 
-    def __init__(self, config: Config, loaded: LoadedDataset, online: OnlineSteps | None = None) -> None:
+    def __init__(self, config: RunSettings, loaded: LoadedDataset, online: OnlineSteps | None = None) -> None:
         self.config, self.loaded, self._online = config, loaded, online
         self._notices: list[str] = []
         fresh = None if config.resume else self._load_pretraining()  # refused before a directory is made
@@ -108,7 +108,7 @@ class Experiment:
 
         Without an environment it stops after every stage 2 whose online steps are not there.
         """
-        asked = stage == self.config.stop_after or (stage == "explore" and self.config.env == "none")
+        asked = stage == self.config.stop_after or (stage == "explore" and not self.config.has_env)
         if not asked or is_past(reached, stage, round):
             return False
         is_given = self._online is not None and self._online.round == round
@@ -124,19 +124,12 @@ class Experiment:
         self.artifacts.save(stage, result)
         round = self.state.round
         if self._stops(stage, round, self.state.reached):
-            self.state.wait_for(self._following(stage), round)
-            raise StoppedAfter(stage, has_env=self.config.env != "none")
-
-    def _following(self, stage: str) -> str:
-        """The stage that comes after stage 1 or 2."""
-        if self.config.control is not None:
-            return "finetune_policy"
-        chooses = self.config.exploration_ratio == "auto"
-        return "explore" if stage == "pretrain" and not chooses else STAGES[STAGES.index(stage) + 1]
+            self.state.wait_for(self.config.stage_after(stage), round)
+            raise StoppedAfter(stage, has_env=self.config.has_env)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that is resumed from it: settings and data."""
-        rules = rules_by_name()
+        rules = rules_of(self.config)
         settings = {n: value for n, value in dataclasses.asdict(self.config).items() if not rules[n].resumable}
         return {"settings": json.loads(json.dumps(settings)), "dataset": self.loaded.dataset.sha256()}
 
@@ -190,16 +183,21 @@ class Experiment:
         for finding in findings:
             log(finding)
 
-    def finish(self, summary: dict[str, Any], before: Measurements, after: Measurements) -> None:
+    def finish(
+        self, summary: dict[str, Any], before: Measurements | None = None, after: Measurements | None = None
+    ) -> None:
         """Logs the results and writes distances and summary: the run is complete.
 
         Args:
             summary: See experiment.summary.
-            before: The dynamics distances of P̂.
+            before: The dynamics distances of P̂; None of a run without dynamics.
             after: Those of P̂*.
         """
         logger = self.logger
-        self.artifacts.save_distances(before, after)
+        distances: dict[str, Any] = {}
+        if before is not None and after is not None:
+            self.artifacts.save_distances(before, after)
+            distances = {k: {"before": before[k]["distance"], "after": after[k]["distance"]} for k in before}
         for name, score in summary["scores"].items():
             if score["last_10"] is not None:
                 logger.logkv(f"final/score/{name}", score["last_10"])
@@ -218,7 +216,6 @@ class Experiment:
         logger.set_timestep(sum(stage["gradient_steps"] for stage in summary["stages"]))
         logger.dumpkvs(exclude=["policy_training_progress", "dynamics_training_progress", "consoleout_backup"])
         if self._wandb is not None:
-            distances = {k: {"before": before[k]["distance"], "after": after[k]["distance"]} for k in before}
             self._wandb.summarise(summary, distances, self.artifacts.for_upload())
         self.artifacts.save_summary(summary)
 
@@ -254,15 +251,15 @@ class Experiment:
                 traceback.print_exception(type(error), error, error.__traceback__, file=file)
 
 
-def finished_summary(config: Config) -> dict[str, Any] | None:
+def finished_summary(config: RunSettings) -> dict[str, Any] | None:
     """The summary of a run that is complete already; None for one that is not, or that is new."""
     if not config.resume:
         return None
     path = RunFiles(config.resume).summary
     if not os.path.exists(path):
         return None
-    if config.stop_after is not None or config.online_data is not None:
-        asked = "--online-data comes" if config.online_data is not None else "--stop-after comes"
+    if config.stop_after is not None or config.given_steps is not None:
+        asked = "--online-data comes" if config.given_steps is not None else "--stop-after comes"
         raise UserError(f"{config.resume} is complete: {asked} too late")
     refuse_differences(dataclasses.asdict(config), recorded_settings(config.resume), config.resume)
     print(f"{config.resume} is complete: nothing is left to do", file=sys.stderr)

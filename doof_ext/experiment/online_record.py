@@ -13,7 +13,7 @@ from typing import Any
 
 from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.checkpointing.training_state import is_past, position
-from doof_ext.config.settings import fits
+from doof_ext.config.rules import fits
 from doof_ext.data.dataset import Dataset
 from doof_ext.errors import UserError
 from doof_ext.files import read_json, write_json

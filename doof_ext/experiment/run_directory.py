@@ -8,29 +8,18 @@ import time
 
 import filelock
 
-from doof_ext.config import Config
-from doof_ext.config.settings import text_of
+from doof_ext.config import RunSettings
 from doof_ext.errors import UserError
 
 
-def create_run_directory(config: Config) -> str:
-    """Makes LOGDIR/TASK/doof[&param=value…]/seed_S&timestamp_T, never one that exists already.
+def create_run_directory(config: RunSettings) -> str:
+    """Makes LOGDIR/TASK/METHOD[&param=value…]/seed_S&timestamp_T, never one that exists already.
 
     Raises:
         UserError: The log directory cannot be written.
     """
-    algo = "doof" if config.algo == "mopo" else f"doof&algo={config.algo}"
-    algo += f"&uncertainty={config.uncertainty}"
-    if config.exploration_ratio is None:
-        algo += f"&exploration_coef={config.exploration_coef:g}"
-    else:
-        algo += f"&exploration_ratio={text_of(config.exploration_ratio)}"
-    if config.explore_rollouts != "bonus":
-        algo += f"&explore_rollouts={config.explore_rollouts}"
-    if config.control is not None:
-        algo += f"&control={config.control}"
     name = f"seed_{config.seed}&timestamp_{time.strftime('%y-%m%d-%H%M%S')}"
-    parent = os.path.join(config.logdir, config.task, algo)
+    parent = os.path.join(config.logdir, config.task, config.folder)
     try:
         os.makedirs(parent, exist_ok=True)
         for copy in range(1, 1000):

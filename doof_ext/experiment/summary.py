@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from doof_ext import kit
-from doof_ext.config import Config
+from doof_ext.config import Config, RunSettings
+from doof_ext.config.baseline_settings import METHODS
 from doof_ext.data import LoadedDataset
 from doof_ext.errors import UserError
 from doof_ext.evaluation.dynamics_distance import TruePairs, summarise
@@ -22,6 +23,46 @@ from doof_ext.experiment.provenance import versions
 from doof_ext.files import read_json
 
 _NOT_EVALUATED = "nothing was evaluated in the environment (--eval-episodes 0); model_return has the model's estimate"
+
+
+def build_run_summary(
+    config: RunSettings,
+    env: Any,
+    loaded: LoadedDataset,
+    stages: Sequence[Mapping[str, Any]],
+    stage_scores: Mapping[str, StageScores],
+    final: Mapping[str, Evaluation],
+) -> dict[str, Any]:
+    """What the summary of any run has.
+
+    Args:
+        config: The settings.
+        env: The environment.
+        loaded: D with its provenance.
+        stages: The stages' records.
+        stage_scores: By policy: pretrained and finetuned, and those between.
+        final: The final evaluation, by policy; empty where there was none.
+    """
+    scores = {name: _score(env, found, final.get(name)) for name, found in stage_scores.items()}
+    return {
+        **{name: getattr(config, name) for name in ("task", "seed", "preset", "algo", "pretrained")},
+        "kit": {"name": kit.NAME, "version": kit.VERSION},
+        "physics": env.physics,
+        "dataset": {
+            "source": loaded.source,
+            "id": loaded.id,
+            "transitions": len(loaded.dataset),
+            "sha256": loaded.dataset.sha256(),
+        },
+        "online_steps": sum(stage["env_steps"] for stage in stages),
+        "scores": scores,
+        "gain": _gain(scores),
+        "stages": list(stages),
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "device": config.device,
+        "command": shlex.join(sys.argv),
+    }
 
 
 def build_summary(
@@ -35,7 +76,7 @@ def build_summary(
     before: Measurements,
     after: Measurements,
 ) -> dict[str, Any]:
-    """The summary of a run.
+    """The summary of a DOOF run: see :func:`build_run_summary`, and the dynamics distance.
 
     Args:
         config: The settings.
@@ -48,8 +89,7 @@ def build_summary(
         before: Distances and u of P̂, by kind.
         after: Those of P̂*.
     """
-    scores = {name: _score(env, found, final.get(name)) for name, found in stage_scores.items()}
-    same = ("task", "seed", "preset", "algo", "uncertainty", "exploration_ratio", "penalty_coef", "exploration_coef")
+    own = ("uncertainty", "exploration_ratio", "penalty_coef", "exploration_coef", "horizon", "control")
     distance = {
         kind: {
             "before": summarise(before[kind]["distance"]),
@@ -59,29 +99,8 @@ def build_summary(
         }
         for kind in pairs
     }
-    return {
-        **{name: getattr(config, name) for name in same},
-        "horizon": config.horizon,
-        "control": config.control,
-        "pretrained": config.pretrained,
-        "kit": {"name": kit.NAME, "version": kit.VERSION},
-        "physics": env.physics,
-        "dataset": {
-            "source": loaded.source,
-            "id": loaded.id,
-            "transitions": len(loaded.dataset),
-            "sha256": loaded.dataset.sha256(),
-        },
-        "online_steps": sum(stage["env_steps"] for stage in stages),
-        "scores": scores,
-        "gain": _gain(scores),
-        "distance": distance,
-        "stages": list(stages),
-        "versions": versions(),
-        "threads": torch.get_num_threads(),
-        "device": config.device,
-        "command": shlex.join(sys.argv),
-    }
+    summary = build_run_summary(config, env, loaded, stages, stage_scores, final)
+    return summary | {name: getattr(config, name) for name in own} | {"distance": distance}
 
 
 def _gain(scores: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -113,8 +132,6 @@ _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
     "seed": int,
     "preset": _TEXT,
     "algo": _TEXT,
-    "uncertainty": _TEXT,
-    "exploration_ratio": (*_NUMBER, _NONE),  # None where λ_off is 0
     "rounds": int,
     "physics": _TEXT,
     "dataset": dict,
@@ -126,6 +143,10 @@ _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
     "versions": dict,
     "command": _TEXT,
 }
+_OF_DOOF: dict[str, Any] = {
+    "uncertainty": _TEXT,
+    "exploration_ratio": (*_NUMBER, _NONE),  # None where λ_off is 0
+}
 
 
 def read_summary(path: str) -> dict[str, Any]:
@@ -134,7 +155,8 @@ def read_summary(path: str) -> dict[str, Any]:
     Of earlier versions, whose score was that of the last evaluation alone, that is ``last_10``; what they lack is None.
     """
     summary = read_json(path)
-    for name, kind in _SCHEMA.items():
+    schema = _SCHEMA if summary.get("algo") in METHODS else _SCHEMA | _OF_DOOF
+    for name, kind in schema.items():
         if not isinstance(summary.get(name), kind):
             raise UserError(f"{path} is damaged: it has no usable {name!r}")
     for name in ("source", "id", "transitions"):

@@ -9,7 +9,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from doof_ext.config.recorded import fits
+from doof_ext.config.rules import fits
 from doof_ext.errors import UserError
 from doof_ext.files import read_json, write_json
 from doof_ext.tasks import TaskSpec

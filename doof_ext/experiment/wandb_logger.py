@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from doof_ext.config import Config
+from doof_ext.config import RunSettings
 from doof_ext.files import publish
 
 _PATIENCE = 5  # seconds that W&B's server has for an answer, and a run for its start there
@@ -41,7 +41,7 @@ def _key_in_netrc() -> bool:
         return False
 
 
-def start(config: Config, run_dir: str, ledger_path: str) -> WandbLogger | None:
+def start(config: RunSettings, run_dir: str, ledger_path: str) -> WandbLogger | None:
     """The W&B run of a run directory, new or resumed, or None where it is off."""
     mode = resolve_mode(config.wandb)
     if mode == "off":

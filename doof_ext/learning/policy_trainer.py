@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -185,14 +185,6 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         rollout_info: dict[str, float],
     ) -> None:
         row: dict[str, float] = {}
-        if evaluation is not None:
-            row = {
-                "eval/normalized_episode_reward": evaluation.mean,
-                "eval/normalized_episode_reward_std": evaluation.std,
-                "eval/episode_reward": float(np.mean(evaluation.returns)),
-                "eval/episode_length": float(np.mean(evaluation.lengths)),
-                "eval/episode_length_std": float(np.std(evaluation.lengths)),
-            }
         if estimate is not None:
             figures = estimate.figures
             row["eval/model_return"] = figures.pop("mean")
@@ -203,10 +195,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
             **losses,
             **{f"rollout_info/{name}": value for name, value in rollout_info.items()},
         }
-        for name, value in row.items():
-            self.logger.logkv(name, value)
-        self.logger.set_timestep(timestep)
-        self.logger.dumpkvs(exclude=["dynamics_training_progress", "consoleout_backup"])
+        log_epoch(self.logger, timestep, evaluation, row)
 
 
 class ExplorationTrainer(DOOFTrainer):
@@ -219,6 +208,23 @@ class PolicyFinetuneTrainer(DOOFTrainer):
     """Stage 5: MOPO in the finetuned model, 2.5 % D and 97.5 % rollouts that start half from D, half from D_on."""
 
     stage = 5
+
+
+def log_epoch(logger: Any, timestep: int, evaluation: Evaluation | None, row: Mapping[str, float]) -> None:
+    """Writes a row of a training's curve: the evaluation's figures, where there is one, and ``row``'s."""
+    figures: dict[str, float] = {}
+    if evaluation is not None:
+        figures = {
+            "eval/normalized_episode_reward": evaluation.mean,
+            "eval/normalized_episode_reward_std": evaluation.std,
+            "eval/episode_reward": float(np.mean(evaluation.returns)),
+            "eval/episode_length": float(np.mean(evaluation.lengths)),
+            "eval/episode_length_std": float(np.std(evaluation.lengths)),
+        }
+    for name, value in {**figures, **row}.items():
+        logger.logkv(name, value)
+    logger.set_timestep(timestep)
+    logger.dumpkvs(exclude=["dynamics_training_progress", "consoleout_backup"])
 
 
 def cosine_schedule(optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.CosineAnnealingLR:

@@ -18,8 +18,12 @@ class TensorReplayBuffer(kit.ReplayBuffer):
 
     A transition is one row, so that drawing a batch is one gather. ``observations`` and the other columns are
     views of it. A full buffer overwrites its oldest rows.
+
+    Attributes:
+        EXTRA: Further columns of one number, which a subclass fills in itself.
     """
 
+    EXTRA: tuple[str, ...] = ()
     observations: torch.Tensor
     actions: torch.Tensor
     next_observations: torch.Tensor
@@ -40,6 +44,7 @@ class TensorReplayBuffer(kit.ReplayBuffer):
         self.obs_shape, self.action_dim = tuple(obs_shape), action_dim
         self.device = torch.device(device)
         self._widths = dict(zip(FIELDS, (obs_dim, action_dim, obs_dim, 1, 1), strict=True))
+        self._widths |= dict.fromkeys(self.EXTRA, 1)
         self._allocate(buffer_size)
 
     @classmethod
@@ -58,7 +63,7 @@ class TensorReplayBuffer(kit.ReplayBuffer):
 
     def columns(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Rows of :meth:`sample_rows` as a dict of views [B, ·]."""
-        return dict(zip(FIELDS, rows.split(list(self._widths.values()), dim=1), strict=True))
+        return dict(zip(self._widths, rows.split(list(self._widths.values()), dim=1), strict=True))
 
     def __len__(self) -> int:
         return self._size

@@ -184,7 +184,7 @@ class Session:
         """Stage 1 as the script has it, then the rest of Algorithm 1."""
         config, env, experiment = self.config, trainer.eval_env, self.experiment
         experiment.start(env, pipeline.check_data(config, env, experiment.loaded.dataset))
-        ctx = pipeline.make_context(experiment, env)
+        ctx = pipeline.make_context(config, experiment, env)
         gradient_steps = trainer.epoch * trainer.step_per_epoch
         with StageProgress("1 pretrain policy", trainer.epoch, experiment.logger) as progress:
             trainer.on_epoch = policy_epochs(progress)

@@ -13,7 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from doof_ext.config.settings import CONTROLS, Config, fits, text_of
+from doof_ext.config.baseline_settings import METHODS
+from doof_ext.config.recorded import class_of
+from doof_ext.config.rules import fits, text_of
+from doof_ext.config.settings import CONTROLS, Config
 from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
@@ -23,9 +26,10 @@ from doof_ext.tasks import get_spec
 CONTROL = "control"
 SCORE = "eval/normalized_episode_reward"
 MODEL_RETURN = "eval/model_return"
-_REQUIRED = ("task", "seed", "exploration_ratio", "rounds", "algo", "uncertainty", "step_per_epoch", "preset")
+_REQUIRED = ("task", "seed", "algo", "step_per_epoch", "preset")
 """The settings that a report reads."""
-_HINTS = typing.get_type_hints(Config)
+_OF_DOOF = ("exploration_ratio", "rounds", "uncertainty")
+"""Those that it reads of DOOF's runs besides."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -70,13 +74,21 @@ class Run:
         return self.settings.get("control")
 
     @property
+    def method(self) -> str | None:
+        """The baseline's name; None for a DOOF run."""
+        algo = self.settings["algo"]
+        return METHODS[algo].partition(":")[0] if algo in METHODS else None
+
+    @property
     def finetunes_dynamics(self) -> bool:
         """Whether it has a stage 4."""
-        return self.control != "extra-training"
+        return self.control != "extra-training" and self.method is None
 
     @cached_property
     def arm(self) -> str:
         """What distinguishes it from other runs of its task, the seed apart."""
+        if self.method is not None:
+            return self.method
         ratio = self.settings["exploration_ratio"]
         exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {text_of(ratio)}"
         if self.settings.get("explore_rollouts") == "penalty":
@@ -91,7 +103,7 @@ class Run:
         """Rounds of stages 2-5 that were run; of an unfinished run, those that it asks for or has come to."""
         if self.summary is not None:
             return self.summary["rounds"]
-        asked = self.settings["rounds"]
+        asked = 1 if self.method is not None else self.settings["rounds"]
         return max((int(row["round"]) for row in self.curve), default=1) if asked == "auto" else asked
 
     @cached_property
@@ -151,7 +163,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
     if not directories:
         raise UserError(f"no run directories in {', '.join(map(str, paths))}; a run makes LOGDIR/TASK/doof…/seed_…")
     runs = [_read(directory) for directory in sorted(directories)]
-    return sorted(runs, key=lambda run: (run.task, control_order(run.control), run.arm, run.seed, run.directory))
+    return sorted(runs, key=lambda run: (run.task, kind_order(run), run.arm, run.seed, run.directory))
 
 
 def _read(directory: str) -> Run:
@@ -183,8 +195,10 @@ def _read(directory: str) -> Run:
 def _settings(run: Run) -> None:
     path = os.path.join(run.directory, "record", "hyper_param.json")
     settings = read_json(path)
-    for name in _REQUIRED:
-        if not fits(settings.get(name), _HINTS[name]):
+    of = class_of(settings)
+    hints, own = typing.get_type_hints(of), _OF_DOOF if of is Config else ()
+    for name in (*_REQUIRED, *own):
+        if not fits(settings.get(name), hints[name]):
             raise UserError(f"{path} is damaged: {name} is {settings.get(name)!r}")
     run.settings = settings
 
@@ -233,6 +247,11 @@ def control_order(control: str | None) -> int:
     return 0 if control is None else 1 + CONTROLS.index(control) if control in CONTROLS else 1 + len(CONTROLS)
 
 
+def kind_order(run: Run) -> int:
+    """Where a run comes among those of its task: DOOF, the controls, the baselines."""
+    return control_order(run.control) + (len(CONTROLS) + 2 if run.method else 0)
+
+
 def check_alike(runs: Sequence[Run]) -> None:
     """Raises UserError where finished runs differ in preset, provenance or physics: an average would mix them."""
     for what, values in (
@@ -255,7 +274,7 @@ def gains_over(members: Sequence[Run], runs: Iterable[Run], control: str) -> lis
         runs: Finished runs of the same task, its controls among them.
         control: The kind.
     """
-    if any(run.control for run in members):
+    if any(run.control or run.method for run in members):
         return []
     beside = [run for run in runs if run.control == control and run.variant == members[0].variant]
     theirs, ours = (grouped(filter(is_scored, of_arm), lambda run: run.seed) for of_arm in (beside, members))

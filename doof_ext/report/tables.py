@@ -12,7 +12,7 @@ import numpy as np
 
 from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
-from doof_ext.report.runs import CONTROL, Run, control_order, gains_over, grouped, is_scored
+from doof_ext.report.runs import CONTROL, Run, gains_over, grouped, is_scored, kind_order
 from doof_ext.tasks import get_spec
 
 _REPETITIONS = 2000  # of the bootstrap
@@ -24,6 +24,7 @@ class Table:
 
     Attributes:
         best: The cells to set in bold, (row, column).
+        faded: Those to set in grey.
         missing: Which runs it lacks.
     """
 
@@ -32,6 +33,7 @@ class Table:
     headings: list[str]
     rows: list[list[str]]
     best: set[tuple[int, int]] = field(default_factory=set)
+    faded: set[tuple[int, int]] = field(default_factory=set)
     missing: str = ""
 
     def csv(self) -> str:
@@ -55,7 +57,14 @@ class Table:
         lines = [r"\begin{tabular}{" + "l" + "r" * (len(self.headings) - 1) + "}", r"\toprule"]
         lines += [" & ".join(map(_tex, self.headings)) + r" \\", r"\midrule"]
         for i, row in enumerate(self.rows):
-            cells = [rf"\textbf{{{_tex(cell)}}}" if (i, j) in self.best else _tex(cell) for j, cell in enumerate(row)]
+            cells = [
+                rf"\textbf{{{_tex(cell)}}}"
+                if (i, j) in self.best
+                else rf"\textcolor{{gray}}{{{_tex(cell)}}}"
+                if (i, j) in self.faded
+                else _tex(cell)
+                for j, cell in enumerate(row)
+            ]
             lines.append(" & ".join(cells) + r" \\")
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -112,33 +121,60 @@ def score_table(runs: Sequence[Run]) -> Table:
     finished = [run for run in runs if run.summary]
     rows: list[list[str]] = []
     best: set[tuple[int, int]] = set()
+    faded: set[tuple[int, int]] = set()
+    online = ["ON-10K"] if any(run.method for run in finished) else []
+    column = 5 + len(online)  # the finetuned policy's
     for of_task in grouped(finished, lambda run: (run.task, run.provenance)).values():
         first, means = len(rows), []
         for arm, members in grouped(of_task, lambda run: run.arm).items():
             before, after = (_spread(_scores(members, name)) for name in ("pretrained", "finetuned"))
+            between = [_spread(_scores(members, "online")) for _ in online]
+            faded |= {
+                (len(rows), 5 + i)
+                for i, name in enumerate(["online"] * len(online) + ["finetuned"])
+                if _fell(members, name)
+            }
             beside = [_beside(members, measure) for measure in ("mean", "best", "final")]
             over = [_mean_over(gains_over(members, of_task, control), len(members)) for control in CONTROLS]
             data, count = _data(of_task[0]), str(len(members))
             gains = _gains(members)
             gain = f"{np.mean(gains):+.1f}" if gains else ""
-            rows.append([of_task[0].paper_name, data, arm, count, before, after, *beside, gain, *over])
+            rows.append([of_task[0].paper_name, data, arm, count, before, *between, after, *beside, gain, *over])
             means.append(np.mean(_scores(members, "finetuned") or [-np.inf]))
         if max(means) > -np.inf:
-            best.add((first + int(np.argmax(means)), 5))
+            best.add((first + int(np.argmax(means)), column))
     strict = CONTROLS[0]
-    without = sorted({r.paper_name for r in finished} - {r.paper_name for r in finished if r.control == strict})
+    ours = [run for run in finished if run.method is None]
+    without = sorted({r.paper_name for r in ours} - {r.paper_name for r in ours if r.control == strict})
     return Table(
         "table-3",
         "Scores before and after finetuning, × 100 on D4RL's scale: mean (± deviation) over seeds. A score is the mean "
         "of a stage's last ten evaluations; last, best and final are the finetuned policy's last evaluation, its best, "
         "and the one at the end. The last columns are DOOF's gain less a control's, of the seeds that both have: "
         "no-online-data trains dynamics and policy as long on D alone, extra-training the policy alone."
+        f"{_of_baselines(finished)}"
         f"{_of_older_runs(finished)}{_unequal_steps(finished)}",
-        ["task", "data", "arm", "seeds", "pretrained", "finetuned", "last", "best", "final", "gain"]
+        ["task", "data", "arm", "seeds", "pretrained", *online, "finetuned", "last", "best", "final", "gain"]
         + [f"over {control}" for control in CONTROLS],
         rows,
         best,
+        faded,
         f"no control runs ({strict}) of {', '.join(without)}" if without else "",
+    )
+
+
+def _fell(runs: Sequence[Run], name: str) -> bool:
+    """Whether the mean score of a policy is below the pretrained one's."""
+    before, after = (_scores(runs, of) for of in ("pretrained", name))
+    return bool(before and after) and float(np.mean(after)) < float(np.mean(before))
+
+
+def _of_baselines(runs: Sequence[Run]) -> str:
+    if not any(run.method for run in runs):
+        return ""
+    return (
+        " Of a baseline, ON-10K is the score after the online steps, finetuned (OFF-300K) that after the steps on all "
+        "data which follow. Grey: below the pretrained score."
     )
 
 
@@ -205,7 +241,7 @@ def distance_table(runs: Sequence[Run], kind: str, number: int) -> Table:
         ["task", "data", "arm", "seeds", "before", "after", "change", "largest after"],
         rows,
         best,
-        f"no distances of {', '.join(lacking)}" if lacking else "" if rows else "no finished DOOF runs",
+        missing=f"no distances of {', '.join(lacking)}" if lacking else "" if rows else "no finished DOOF runs",
     )
 
 
@@ -268,7 +304,7 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
                 *(_interval_over(tasks, finished, control) for control in CONTROLS),
             ]
         )
-        order[quality, arm] = control_order(members[0].control)
+        order[quality, arm] = kind_order(members[0])
     rows.sort(key=lambda row: (row[0], order[row[0], row[1]], row[1]))
     return Table(
         "table-7",

@@ -12,7 +12,7 @@ from typing import Any
 
 from doof_ext.config import Config, config_from, given_flags
 from doof_ext.config.recorded import recorded_settings
-from doof_ext.config.settings import Rules, rules_by_name, text_of
+from doof_ext.config.rules import Rules, rules_of, text_of
 from doof_ext.errors import UserError
 
 Key = tuple[tuple[str, Any], ...]
@@ -21,7 +21,7 @@ _NOT_OF_THE_ARM = ("task", "seed", "control", "exploration_ratio", "exploration_
 
 
 def _key(settings: Mapping[str, Any], ignored: Callable[[Rules], bool]) -> Key:
-    names = [name for name, rules in sorted(rules_by_name().items()) if name in _DATA or not ignored(rules)]
+    names = [name for name, rules in sorted(rules_of(Config).items()) if name in _DATA or not ignored(rules)]
     return tuple((name, settings[name]) for name in names if name != "pretrained")
 
 
@@ -123,7 +123,7 @@ def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
 
 
 def _arm(config: Config, given: Collection[str], runs: Sequence[PlannedRun]) -> str:
-    rules = rules_by_name()
+    rules = rules_of(Config)
     if config.control is not None:
         parts = [f"control {config.control}"]
     elif config.exploration_ratio is not None:

@@ -43,7 +43,7 @@ def test_help_lists_the_commands():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["fly"], "doof: error: unknown command 'fly'; choose run, data, report, tune, export, kit"),
+        (["fly"], "doof: error: unknown command 'fly'; choose run, baseline, data, report, tune, export, kit"),
         (["run", "--epoch", "-1"], "doof run: error: --epoch is -1; it must be at least 1"),
         (["data"], "doof data: error: give --task"),
         (["export", "nowhere"], "doof export: error: the following arguments are required: --format, --out"),

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from conftest import needs_report
 
-from doof_ext.config import PRESETS
-from doof_ext.config.settings import flag, rules_by_name
+from doof_ext.config import PRESETS, BaselineConfig, Config
+from doof_ext.config.rules import flag, rules_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -91,7 +91,8 @@ def test_every_path_that_is_named_exists(page):
 def test_every_flag_that_is_named_exists(page):
     sources = [*(ROOT / "doof_ext" / "cli").glob("*.py"), *(ROOT / "run_example").glob("*.py")]
     known = {found for path in sources for found in re.findall(r'"(--[\w-]+)"', path.read_text(encoding="utf-8"))}
-    known |= {flag(name) for name in rules_by_name()} | {"--help", "--doof-FLAG", "--doof-"}
+    known |= {flag(name) for of in (Config, BaselineConfig) for name in rules_of(of)}
+    known |= {"--help", "--doof-FLAG", "--doof-"}
     text = "\n".join(line for line in page.read_text(encoding="utf-8").splitlines() if "<!--" not in line)
     for found in re.findall(r"(?<![\w|-])--[a-zA-Z][\w-]*", text):
         assert found in known or found.replace("--doof-", "--") in known, found

@@ -264,7 +264,7 @@ def _blocked(tmp_path):
         (["--seeds", "1,x"], "argument --seed: invalid int value: 'x'"),
         (["--seeds", "1,-2"], "--seed is -2"),
         (["--ratios", "0,-1"], "--exploration-ratio is -1.0"),
-        (["--control", "magic"], "argument --control: invalid choice: 'magic'"),
+        (["--control", "magic"], "argument --control: 'magic' is not among"),
         (["--epoch", "0"], "--epoch is 0"),
         (["--epochz", "1"], "unrecognized arguments: --epochz 1"),
         (["--resume", "x"], "--resume is not for a sweep"),

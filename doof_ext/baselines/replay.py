@@ -1,0 +1,113 @@
+"""D, and behind it D_on, as the baselines take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from doof_ext.data.dataset import Dataset
+from doof_ext.data.episodes import bounds, returns_and_lengths
+from doof_ext.errors import UserError
+from doof_ext.learning.actor_critic import Batch
+from doof_ext.learning.replay_buffer import TensorReplayBuffer
+from doof_ext.tasks import TaskSpec
+
+_SPAN = 1000.0  # of episode returns, once rewards are scaled
+
+
+class Replay(TensorReplayBuffer):
+    """Transitions in the order in which they were taken, D's first, with actions in [-1, 1].
+
+    A sixth column, ``returns``, has the discounted return of the rest of the episode; −∞ of an episode that still runs.
+
+    Args:
+        dataset: D.
+        spec: The task, with its action bounds.
+        online_steps: How many steps of D_on there will be.
+        gamma: The discount.
+        normalize_rewards: Whether rewards are scaled so that D's episode returns span 1 000 (IQL, Appendix C).
+        device: Where the rows live.
+
+    Raises:
+        UserError: All of D's episodes have the same return, so that there is no span.
+    """
+
+    EXTRA = ("returns",)
+    returns: torch.Tensor
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        spec: TaskSpec,
+        online_steps: int,
+        gamma: float,
+        normalize_rewards: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        offline, obs_dim = dataset.observations.shape
+        action_dim = dataset.actions.shape[1]
+        super().__init__(offline + online_steps, (obs_dim,), action_dim=action_dim, device=device)
+        self.offline, self.gamma = offline, gamma
+        self.reward_scale = _SPAN / _span(dataset) if normalize_rewards else 1.0
+        low, high = (np.asarray(bound, np.float32) for bound in (spec.action_low, spec.action_high))
+        self._middle, self._half = (high + low) / 2, (high - low) / 2
+        self._starts = offline  # the first row of the episode that runs
+        columns = dataset.transitions()
+        actions, rewards = (columns["actions"] - self._middle) / self._half, columns["rewards"] * self.reward_scale
+        self.add_batch(columns["observations"], columns["next_observations"], actions, rewards, columns["terminals"])
+        rest = returns_to_go(dataset, rewards[:, 0], gamma)
+        self.returns[:offline, 0] = torch.as_tensor(rest, dtype=torch.float32)
+
+    def add_step(self, row: Mapping[str, Any]) -> None:
+        """Adds an online step, a row of the journal: in the environment's units."""
+        action = (row["actions"] - self._middle) / self._half
+        reward = row["rewards"] * self.reward_scale
+        self.add(row["observations"], row["next_observations"], action, reward, row["terminals"])
+        self.returns[self._size - 1] = -torch.inf
+        if row["terminals"] or row["truncated"]:
+            rewards = self.rewards[self._starts : self._size, 0].cpu().numpy()
+            rest = torch.from_numpy(_discounted(rewards, self.gamma))
+            self.returns[self._starts : self._size, 0] = rest.to(self.returns)
+            self._starts = self._size
+
+    def draw(self, count: int, online_ratio: float | None = None) -> Batch:
+        """``count`` rows with replacement, a dict of tensors [count, ·].
+
+        Args:
+            count: How many.
+            online_ratio: The part of them, rounded down, that is of D_on, where there is any; None for all alike.
+        """
+        online = 0 if online_ratio is None or self._size == self.offline else int(count * online_ratio)
+        last = self._size if online_ratio is None else self.offline
+        indices = torch.randint(last, (count - online,), device=self.device)
+        if online:
+            indices = torch.cat([indices, torch.randint(self.offline, self._size, (online,), device=self.device)])
+        return self.columns(self._rows.index_select(0, indices))
+
+
+def returns_to_go(dataset: Dataset, rewards: np.ndarray, gamma: float) -> np.ndarray:
+    """The discounted return [N] of what an episode had left at each of its steps, for rewards [N]."""
+    starts, stops = bounds(dataset)
+    parts = [_discounted(rewards[start:stop], gamma) for start, stop in zip(starts, stops, strict=True)]
+    return np.concatenate(parts)
+
+
+def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
+    """Of an episode's rewards [T]: Σ γ^k r_{t+k} at each step t, float32 [T]."""
+    rest, out = 0.0, np.empty(len(rewards), np.float32)
+    for step in reversed(range(len(rewards))):
+        rest = float(rewards[step]) + gamma * rest
+        out[step] = rest
+    return out
+
+
+def _span(dataset: Dataset) -> float:
+    """The difference of D's largest and least episode return."""
+    returns, _ = returns_and_lengths(dataset)
+    span = float(returns.max() - returns.min())
+    if span == 0:
+        raise UserError("--normalize-rewards true: all of D's episodes have the same return; give false")
+    return span
