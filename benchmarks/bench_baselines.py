@@ -47,7 +47,7 @@ def make_ours(algo):
     spec = TaskSpec("hopper", None, "never", action_low=bounds[0], action_high=bounds[1])
     replay, agent = Replay(dataset, spec, 10, config.gamma), build_agent(config, spec, dataset)
     agent.begin_pretraining(1_000_000)
-    return lambda: agent.learn(replay.draw(BATCH, agent.online_ratio))
+    return lambda: agent.learn(agent.draw(replay))
 
 
 def load_corl(checkout, name):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from doof_ext.baselines.networks import Normalizer
+from doof_ext.baselines.replay import Replay
 from doof_ext.config import BaselineConfig
 from doof_ext.data.dataset import Dataset
 from doof_ext.errors import DivergenceError
@@ -54,8 +55,12 @@ class Agent(nn.Module):
         self.optims[name] = torch.optim.Adam(groups, lr=lr, fused=True)
         return self.optims[name]
 
+    def draw(self, replay: Replay) -> Batch:
+        """A batch to learn from."""
+        return replay.draw(self.config.batch_size, self.online_ratio)
+
     def learn(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """One gradient step on a batch of :meth:`Replay.draw`; returns its losses, scalar tensors."""
+        """One gradient step on a batch of :meth:`draw`; returns its losses, scalar tensors."""
         raise NotImplementedError
 
     def act(self, obs: torch.Tensor, deterministic: bool) -> torch.Tensor:

@@ -21,7 +21,8 @@ _SPAN = 1000.0  # of episode returns, once rewards are scaled
 class Replay(TensorReplayBuffer):
     """Transitions in the order in which they were taken, D's first, with actions in [-1, 1].
 
-    A sixth column, ``returns``, has the discounted return of the rest of the episode; −∞ of an episode that still runs.
+    Two further columns: ``returns``, the discounted return of the rest of the episode, −∞ of one that still runs, and
+    ``ends``, 1 where a row's episode ends or is cut.
 
     Args:
         dataset: D.
@@ -35,8 +36,9 @@ class Replay(TensorReplayBuffer):
         UserError: All of D's episodes have the same return, so that there is no span.
     """
 
-    EXTRA = ("returns",)
+    EXTRA = ("returns", "ends")
     returns: torch.Tensor
+    ends: torch.Tensor
 
     def __init__(
         self,
@@ -60,6 +62,8 @@ class Replay(TensorReplayBuffer):
         self.add_batch(columns["observations"], columns["next_observations"], actions, rewards, columns["terminals"])
         rest = returns_to_go(dataset, rewards[:, 0], gamma)
         self.returns[:offline, 0] = torch.as_tensor(rest, dtype=torch.float32)
+        self.ends[:offline, 0] = torch.from_numpy((dataset.terminals | dataset.timeouts).astype(np.float32))
+        self.ends[offline - 1] = 1.0
 
     def add_step(self, row: Mapping[str, Any]) -> None:
         """Adds an online step, a row of the journal: in the environment's units."""
@@ -71,6 +75,7 @@ class Replay(TensorReplayBuffer):
             rewards = self.rewards[self._starts : self._size, 0].cpu().numpy()
             rest = torch.from_numpy(_discounted(rewards, self.gamma))
             self.returns[self._starts : self._size, 0] = rest.to(self.returns)
+            self.ends[self._size - 1] = 1.0
             self._starts = self._size
 
     def draw(self, count: int, online_ratio: float | None = None) -> Batch:
@@ -80,12 +85,30 @@ class Replay(TensorReplayBuffer):
             count: How many.
             online_ratio: The part of them, rounded down, that is of D_on, where there is any; None for all alike.
         """
-        online = 0 if online_ratio is None or self._size == self.offline else int(count * online_ratio)
+        return self.columns(self._rows.index_select(0, self._indices(count, online_ratio)))
+
+    def draw_sequences(self, count: int, length: int, online_ratio: float | None = None) -> Batch:
+        """``count`` times ``length`` rows that follow each other, tensors [length, count, ·]; see ``ends``.
+
+        Args:
+            count: How many.
+            length: Rows of each.
+            online_ratio: As in :meth:`draw`, once D_on has ``length`` rows.
+        """
+        first = self._indices(count, online_ratio, length)
+        rows = (torch.arange(length, device=self.device)[:, None] + first).flatten()
+        return self.columns(self._rows.index_select(0, rows).view(length, count, -1))
+
+    def _indices(self, count: int, online_ratio: float | None, length: int = 1) -> torch.Tensor:
+        """Where ``count`` sequences of rows start, none of which goes from D into D_on, or beyond the end."""
+        has_online = self._size - self.offline >= length
+        online = int(count * online_ratio) if online_ratio is not None and has_online else 0
         last = self._size if online_ratio is None else self.offline
-        indices = torch.randint(last, (count - online,), device=self.device)
+        indices = torch.randint(last - length + 1, (count - online,), device=self.device)
         if online:
-            indices = torch.cat([indices, torch.randint(self.offline, self._size, (online,), device=self.device)])
-        return self.columns(self._rows.index_select(0, indices))
+            stop = self._size - length + 1
+            indices = torch.cat([indices, torch.randint(self.offline, stop, (online,), device=self.device)])
+        return indices
 
 
 def returns_to_go(dataset: Dataset, rewards: np.ndarray, gamma: float) -> np.ndarray:

@@ -11,6 +11,7 @@ from doof_ext.algorithm.final_evaluation import final_evaluation
 from doof_ext.baselines.agent import Agent
 from doof_ext.baselines.cal_ql import CalQL
 from doof_ext.baselines.cql import CQL
+from doof_ext.baselines.fowm import FOWM
 from doof_ext.baselines.iql import IQL
 from doof_ext.baselines.pex import PEX
 from doof_ext.baselines.replay import Replay
@@ -28,7 +29,7 @@ from doof_ext.tasks import TaskSpec, make_env
 from doof_ext.tasks.video import record_video
 
 AGENTS: MappingProxyType[str, type[Agent]] = MappingProxyType(
-    {"iql": IQL, "cql": CQL, "cal-ql": CalQL, "spot": SPOT, "pex": PEX}
+    {"iql": IQL, "cql": CQL, "cal-ql": CalQL, "spot": SPOT, "pex": PEX, "fowm": FOWM}
 )
 
 

@@ -92,8 +92,7 @@ class Training:
     def step(self) -> None:
         """One gradient step; after the last of an epoch, or of all, its evaluation, row and checkpoint."""
         config, counts = self.ctx.config, self.counts
-        batch = self.replay.draw(config.batch_size, self.agent.online_ratio)
-        self.losses.add(self.learn(batch))
+        self.losses.add(self.learn(self.agent.draw(self.replay)))
         counts.steps += 1
         if counts.steps % config.step_per_epoch == 0 or counts.steps == self.steps:
             self._end_epoch()

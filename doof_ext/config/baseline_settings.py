@@ -17,11 +17,13 @@ METHODS = MappingProxyType(
         "cal-ql": "Cal-QL: Nakamoto et al. 2023, Calibrated Offline RL Pre-Training for Efficient Online Fine-Tuning",
         "spot": "SPOT: Wu et al. 2022, Supported Policy Optimization for Offline Reinforcement Learning",
         "pex": "PEX: Zhang et al. 2023, Policy Expansion for Bridging Offline-to-Online Reinforcement Learning",
+        "fowm": "FOWM: Feng et al. 2023, Finetuning Offline World Models in the Real World",
     }
 )
 """The methods by the name of ``--algo``, with their papers."""
 
 _IQL = dict(
+    tau=0.005,
     hidden_dims=(256, 256),
     actor_lr=3e-4,
     critic_lr=3e-4,
@@ -31,6 +33,7 @@ _IQL = dict(
     normalize_rewards=True,
 )
 _CQL = dict(
+    tau=0.005,
     hidden_dims=(256, 256, 256),
     actor_lr=3e-5,
     critic_lr=3e-4,
@@ -40,6 +43,7 @@ _CQL = dict(
     normalize_rewards=False,
 )
 _SPOT = dict(
+    tau=0.005,
     hidden_dims=(256, 256),
     actor_lr=1e-4,
     critic_lr=3e-4,
@@ -48,14 +52,25 @@ _SPOT = dict(
     normalize_observations=False,
     normalize_rewards=True,
 )
+_FOWM = dict(
+    hidden_dims=(512, 512),
+    actor_lr=3e-4,
+    critic_lr=3e-4,
+    tau=0.01,
+    expectile=0.7,
+    advantage_temperature=3.0,
+    disagreement_cost=20.0,
+    normalize_observations=False,
+    normalize_rewards=False,
+)
 _PEX = _IQL | dict(expectile=0.9, advantage_temperature=10.0, normalize_observations=False)
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"iql": _IQL, "cql": _CQL, "cal-ql": _CQL, "spot": _SPOT, "pex": _PEX}
+    {"iql": _IQL, "cql": _CQL, "cal-ql": _CQL, "spot": _SPOT, "pex": _PEX, "fowm": _FOWM}
 )
 """By method, on locomotion and on what no table names. The DOOF paper names the code that it ran, CORL and PEX's own,
 and no settings; these are that code's: CORL's per-task files of iql and cql (hopper-medium-v2), its defaults of spot,
-PEX's command for halfcheetah-random-v2."""
+PEX's command for halfcheetah-random-v2, FOWM's file of its hopper."""
 
 _ADROIT_IQL = dict(expectile=0.8, normalize_rewards=False)
 _ADROIT_CQL = dict(conservatism=1.0, actor_lr=1e-4, normalize_rewards=False)
@@ -79,11 +94,12 @@ BUDGETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"paper": {"epoch": 
 
 _METHODS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "iql": ("iql", "pex"),
+        "iql": ("iql", "pex", "fowm"),
         "pex": ("pex",),
         "cql": ("cql", "cal-ql"),
-        "mixed": ("cql", "cal-ql", "pex"),
+        "mixed": ("cql", "cal-ql", "pex", "fowm"),
         "spot": ("spot",),
+        "fowm": ("fowm",),
     }
 )
 """The methods that the settings of a part are for; those of other parts are every method's."""
@@ -97,11 +113,12 @@ class BaselineConfig(RunSettings):
         {
             "run": "the run",
             "policy": "learning",
-            "iql": "IQL and PEX only",
+            "iql": "IQL, PEX and FOWM only",
             "pex": "PEX only",
             "cql": "CQL and Cal-QL only",
-            "mixed": "CQL, Cal-QL and PEX only",
+            "mixed": "CQL, Cal-QL, PEX and FOWM only",
             "spot": "SPOT only",
+            "fowm": "FOWM only",
             "pretrain": "offline pretraining",
             "collect": "online finetuning: one gradient step for each environment step (ON-10K)",
             "finetune_policy": "offline finetuning on all data (OFF-300K)",
@@ -110,6 +127,7 @@ class BaselineConfig(RunSettings):
     )
 
     algo: str = option("iql", "the method", choices=tuple(METHODS))
+    tau: float = option(None, "rate at which target networks follow", stage="policy", ge=0, le=1, default_from="task")
     normalize_observations: bool = option(
         None, "give the networks observations less D's mean over its spread", stage="policy", default_from="task"
     )
@@ -155,6 +173,10 @@ class BaselineConfig(RunSettings):
         stage="spot",
         ge=1,
         default_from="task",
+    )
+
+    disagreement_cost: float | None = option(
+        None, "of the critics' standard deviation in a plan (lambda)", stage="fowm", ge=0, default_from="task"
     )
 
     @property

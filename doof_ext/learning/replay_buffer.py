@@ -63,7 +63,7 @@ class TensorReplayBuffer(kit.ReplayBuffer):
 
     def columns(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Rows of :meth:`sample_rows` as a dict of views [B, ·]."""
-        return dict(zip(self._widths, rows.split(list(self._widths.values()), dim=1), strict=True))
+        return dict(zip(self._widths, rows.split(list(self._widths.values()), dim=-1), strict=True))
 
     def __len__(self) -> int:
         return self._size

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from agents import box_spec, random_dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doof_ext.baselines.replay import Replay, returns_to_go
@@ -69,6 +69,7 @@ def test_online_steps_have_their_returns_once_the_episode_has_ended():
     np.testing.assert_array_equal(replay.terminals[40:, 0], online.terminals)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 64), st.floats(0, 1), st.integers(0, 20))
 def test_a_batch_has_its_part_of_online_rows(count, ratio, taken):
     data, online = random_dataset(1, 1, 40), random_dataset(1, 1, 20, seed=1)

@@ -48,7 +48,7 @@ def test_a_run_takes_its_online_steps_and_scores_three_policies(baseline, tmp_pa
     assert Path(directory).parent.name == algo
 
 
-@pytest.mark.parametrize("algo", ["pex", "spot", "cal-ql"])
+@pytest.mark.parametrize("algo", ["pex", "spot", "cal-ql", "fowm"])
 @pytest.mark.parametrize("place", ["pretrain.1", "finetune_online.1", "finetune_offline.1"])
 def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, tmp_path, monkeypatch, algo, place):
     _, whole = baselines.run(baseline(algo, logdir=str(tmp_path / "whole")))
@@ -114,10 +114,13 @@ def test_pretraining_is_shared(baseline, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "right"),
     [
-        (["--algo", "iqll"], "'iqll' is not among iql, cql, cal-ql, spot, pex; did you mean iql?"),
+        (["--algo", "iqll"], "'iqll' is not among iql, cql, cal-ql, spot, pex, fowm; did you mean iql?"),
         (["--algo", "mopo"], "'mopo' is not among iql, cql, cal-ql, spot, pex"),
         (["--algo", "iql", "--conservatism", "3"], "--conservatism: iql has no such setting; it is for CQL and Cal-QL"),
-        (["--algo", "cql", "--expectile", "0.8"], "--expectile: cql has no such setting; it is for IQL and PEX only"),
+        (
+            ["--algo", "cql", "--expectile", "0.8"],
+            "--expectile: cql has no such setting; it is for IQL, PEX and FOWM only",
+        ),
         (["--algo", "spot", "--online-ratio", "0.5"], "--online-ratio: spot has no such setting"),
         (["--algo", "iql", "--expectile", "1.5"], "--expectile is 1.5; it must be above 0 and below 1"),
         (["--algo", "iql", "--rounds", "2"], "unrecognized arguments: --rounds 2"),
@@ -153,6 +156,9 @@ def test_methods_have_their_authors_values():
     assert (cql.conservatism, cql.actor_lr, cql.hidden_dims, cql.max_q_backup) == (10.0, 3e-5, (256,) * 3, False)
     assert (of_pen.conservatism, of_pen.actor_lr, of_pen.max_q_backup) == (1.0, 1e-4, True)
     assert of("--algo", "spot").density_epochs == 100
+    fowm = of("--algo", "fowm")
+    assert (fowm.hidden_dims, fowm.tau, fowm.disagreement_cost, fowm.online_ratio) == ((512, 512), 0.01, 20.0, 0.5)
+    assert iql.tau == 0.005
 
 
 def test_its_policy_is_not_exported_but_its_curve_is_reported(baseline, tmp_path, settings):
