@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 
 from doof_ext.cli.exit_code import exit_code_of
-from doof_ext.config import OneLineParser
+from doof_ext.config import Config, OneLineParser
 from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
 
@@ -33,6 +33,7 @@ def _make_parser() -> argparse.ArgumentParser:
     runs.add_argument("--ratios", help="exploration ratios")
     runs.add_argument("--algos", help="offline algorithms: mopo, mobile")
     runs.add_argument("--uncertainties", help="estimators of u")
+    runs.add_argument("--baselines", help="baselines beside them: iql, cql, cal-ql, spot, pex, fowm")
     runs.add_argument(
         "--control", nargs="*", metavar="KIND", help=f"the controls beside the ratios; without a kind, {CONTROLS[0]}"
     )
@@ -76,7 +77,10 @@ def main(argv: Sequence[str] | None = None, command: str = "tune_doof.py") -> in
         if search is not None:
             if len(runs) != 1:
                 raise UserError(f"--search draws flags for one task, seed and arm; these are {len(runs)} runs")
-            metric = Metric(args.metric, runs[0].config.penalty_coef)
+            config = runs[0].config
+            if not isinstance(config, Config):
+                raise UserError("--search draws flags for DOOF's runs, not for a baseline's")
+            metric = Metric(args.metric, config.penalty_coef)
             runs = plan_runs([*runs[0].argv, *drawn] for drawn in search.draw())
         from doof_ext.sweep.sweep import Options, sweep  # imports torch
 

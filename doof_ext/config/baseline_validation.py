@@ -1,10 +1,11 @@
 """From what a user gives to a baseline's settings that are complete and fit together."""
 
 import dataclasses
+import difflib
 from collections.abc import Set
 from typing import Any
 
-from doof_ext.config.baseline_settings import BUDGETS, DEFAULTS, DEFAULTS_BY_DOMAIN, BaselineConfig, is_for
+from doof_ext.config.baseline_settings import BUDGETS, DEFAULTS, DEFAULTS_BY_DOMAIN, METHODS, BaselineConfig, is_for
 from doof_ext.config.completion import budgets_of, check_values, with_defaults, with_expanded_paths, without_evaluation
 from doof_ext.config.presets import PRESETS
 from doof_ext.config.rules import flag, rules_of
@@ -31,6 +32,9 @@ def resolve_baseline(config: BaselineConfig, given: Set[str] = frozenset()) -> B
         config = dataclasses.replace(config, task=name_of_env(config.env_id))
     if config.env_id is None and config.max_episode_steps is not None:
         raise UserError("--max-episode-steps goes with --env-id; a task has its own")
+    if config.algo not in METHODS:
+        near = difflib.get_close_matches(config.algo, METHODS) or METHODS
+        raise UserError(f"unknown baseline {config.algo!r}; did you mean {', '.join(near)}?")
     config = _of_its_method(config, given)
     own = {field.name for field in dataclasses.fields(config)}
     budgets = {name: {**of, **BUDGETS.get(name, {})} for name, of in PRESETS.items()}

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from doof_ext.config.completion import with_expanded_paths
@@ -104,6 +104,14 @@ def given_flags(
     """The settings that a command line gives, and no others; raises UserError for what cannot be read."""
     given = vars(make_parser(description, settings).parse_args(argv))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def command_line(given: Mapping[str, Any]) -> list[str]:
+    """Settings as the flags that :func:`given_flags` reads them from."""
+    argv = []
+    for name, value in given.items():
+        argv += [flag(name), *map(str, value if isinstance(value, tuple) else [value])]
+    return argv
 
 
 def settings_from(given: dict[str, Any], settings: type[Settings]) -> Settings:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from doof_ext.config import Config
+from doof_ext.config import BaselineConfig, Config, RunSettings
 from doof_ext.config.settings import RATIOS
 from doof_ext.sweep.plan import PlannedRun
 from doof_ext.sweep.progress import Progress
@@ -35,6 +35,7 @@ _STEPS_DEPEND_ON = (
     "rollout_batch_size",
     "rollout_length",
     "device",
+    "sampled_actions",
 )
 
 
@@ -71,12 +72,17 @@ class StageCost:
         return self.epochs * self.seconds
 
 
-def measure(config: Config) -> Rates:
+def measure(config: RunSettings) -> Rates:
     """Measures the steps of a run on real states of its environment, in two seconds or so.
 
     Raises:
         UserError: The environment or the device is not to be had here.
     """
+    return _measure_baseline(config) if isinstance(config, BaselineConfig) else _measure_doof(config)
+
+
+def _measure_doof(config: RunSettings) -> Rates:
+    assert isinstance(config, Config)
     from doof_ext.learning.factory import build_dynamics, build_policy
     from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer
     from doof_ext.pipeline import prepare_torch
@@ -106,6 +112,37 @@ def measure(config: Config) -> Rates:
         dynamics_step=_seconds(lambda: dynamics.training_step(inputs, targets, config.logvar_loss_coef)),
         env_step=env_step,
         action=_seconds(lambda: policy.select_action(first, deterministic=True)),
+    )
+
+
+def _measure_baseline(config: BaselineConfig) -> Rates:
+    from doof_ext.baselines.replay import Replay
+    from doof_ext.baselines.run import build_agent
+    from doof_ext.data.dataset import Dataset
+    from doof_ext.pipeline import prepare_torch
+    from doof_ext.tasks import make_env
+
+    prepare_torch(config)
+    env = make_env(config.spec, seed=config.seed, physics=config.physics)
+    started, rows = time.thread_time(), _uniform_steps(env, 200)
+    env_step = (time.thread_time() - started) / 200
+    dataset = Dataset(
+        rows["observations"],
+        rows["actions"],
+        rows["next_observations"],
+        rewards=rows["rewards"][:, 0],
+        terminals=rows["terminals"][:, 0] > 0,
+        timeouts=np.arange(200) == 199,
+    )
+    replay = Replay(dataset, env.spec, 1, config.gamma, device=config.device)
+    agent = build_agent(config, env.spec, dataset)
+    env.close()
+    return Rates(
+        gradient_step=_seconds(lambda: agent.learn(agent.draw(replay))),
+        rollout=0.0,
+        dynamics_step=0.0,
+        env_step=env_step,
+        action=_seconds(lambda: agent.select_action(rows["observations"][:1], deterministic=True)),
     )
 
 
@@ -141,18 +178,21 @@ def measure_all(runs: Iterable[PlannedRun], threads: int, device: str | None = N
     rates = {}
     for run in runs:
         config = dataclasses.replace(run.config, threads=threads, device=device or run.config.device)
-        alike = (config.spec.domain or config.task, *(getattr(config, name) for name in _STEPS_DEPEND_ON))
+        alike = (config.spec.domain or config.task, *(getattr(config, name, None) for name in _STEPS_DEPEND_ON))
         if alike not in measured:
             measured[alike] = measure(config)
         rates[run] = measured[alike]
     return rates
 
 
-def costs(config: Config, rates: Rates, shared: bool = False) -> list[StageCost]:
+def costs(config: RunSettings, rates: Rates, shared: bool = False) -> list[StageCost]:
     """The stages of a run, in order; without stage 1 where it is ``shared``, taken from another run.
 
     Episodes count with their time limit, so that tasks whose episodes end early are overestimated.
     """
+    if isinstance(config, BaselineConfig):
+        return _costs_of_baseline(config, rates, shared)
+    assert isinstance(config, Config)
     steps = config.step_per_epoch
     limit = config.spec.max_episode_steps or config.max_episode_steps or 1000
     evaluation = limit * (config.eval_episodes * rates.env_step + rates.action)  # the episodes go side by side
@@ -182,6 +222,23 @@ def costs(config: Config, rates: Rates, shared: bool = False) -> list[StageCost]
         StageCost("final evaluation", config.most_rounds, 2 + config.explores, final)
     )  # ten episodes go side by side
     return found
+
+
+def _costs_of_baseline(config: BaselineConfig, rates: Rates, shared: bool) -> list[StageCost]:
+    limit = config.spec.max_episode_steps or config.max_episode_steps or 1000
+    evaluation = limit * (config.eval_episodes * rates.env_step + rates.action)
+    epoch = config.step_per_epoch * rates.gradient_step + evaluation
+    online_epochs = math.ceil(config.online_steps / config.step_per_epoch)
+    found = []
+    if not shared:
+        if config.density_epochs is not None:
+            found.append(StageCost("1 pretrain density", 1, config.density_epochs, epoch - evaluation))
+        found.append(StageCost("1 pretrain policy", 1, config.epoch, epoch))
+    online_epoch = epoch + config.step_per_epoch * (rates.env_step + rates.action)
+    found.append(StageCost("3 finetune online", 1, online_epochs, online_epoch))
+    found.append(StageCost("5 finetune offline", 1, config.finetune_epochs, epoch))
+    final = limit * (config.final_episodes * rates.env_step + math.ceil(config.final_episodes / 10) * rates.action)
+    return [*found, StageCost("final evaluation", 1, 3, final)]
 
 
 def seconds_done(stages: Sequence[StageCost], progress: Progress) -> float:

@@ -18,18 +18,22 @@ PLURALS = {
     "ratios": "--exploration-ratio",
     "algos": "--algo",
     "uncertainties": "--uncertainty",
+    "baselines": "--baseline",
 }
-"""The names under which a sweep lists values of these flags."""
+"""The names under which a sweep lists values of these flags; ``--baseline`` is a sweep's own (see plan.plan_runs)."""
+
+_ARMS = ("--control", "--exploration-ratio", "--baseline")
 
 
 def expand(table: Table) -> Iterator[list[str]]:
-    """The arguments of each run: all combinations, and in each the arms, which are the controls and then the ratios."""
-    rest = {name: values for name, values in table.items() if name not in ("--control", "--exploration-ratio")}
+    """The arguments of each run: all combinations, and in each the arms: the controls, the ratios, the baselines."""
+    rest = {name: values for name, values in table.items() if name not in _ARMS}
     arms = [["--control", *value] for value in table.get("--control", [])]
     if "--exploration-ratio" in table:
         arms += [["--exploration-ratio", *value] for value in table["--exploration-ratio"]]
     else:
         arms.append([])  # DOOF at the default ratio
+    arms += [["--baseline", *value] for value in table.get("--baseline", [])]
     order = sorted(rest, key=lambda name: ("--task", "--seed").index(name) if name in ("--task", "--seed") else 2)
     for chosen in itertools.product(*([[name, *value] for value in rest[name]] for name in order)):
         for arm in arms:

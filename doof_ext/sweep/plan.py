@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from doof_ext.config import Config, config_from, given_flags
-from doof_ext.config.recorded import recorded_settings
+from doof_ext.config import BaselineConfig, Config, RunSettings, command_line, given_flags
+from doof_ext.config.baseline_settings import METHODS
+from doof_ext.config.parser import settings_from
+from doof_ext.config.recorded import class_of, recorded_settings
 from doof_ext.config.rules import Rules, rules_of, text_of
 from doof_ext.errors import UserError
 
@@ -21,7 +23,8 @@ _NOT_OF_THE_ARM = ("task", "seed", "control", "exploration_ratio", "exploration_
 
 
 def _key(settings: Mapping[str, Any], ignored: Callable[[Rules], bool]) -> Key:
-    names = [name for name, rules in sorted(rules_of(Config).items()) if name in _DATA or not ignored(rules)]
+    of = rules_of(class_of(settings))
+    names = [name for name, rules in sorted(of.items()) if name in _DATA or not ignored(rules)]
     return tuple((name, settings[name]) for name in names if name != "pretrained")
 
 
@@ -60,7 +63,7 @@ class RecordedRun:
 def recorded_runs(logdir: str, task: str) -> list[RecordedRun]:
     """The runs of a task in a log directory whose settings can be read; finished ones last, then by age."""
     found = []
-    for directory in glob.glob(os.path.join(glob.escape(logdir), glob.escape(task), "doof*", "seed_*")):
+    for directory in glob.glob(os.path.join(glob.escape(logdir), glob.escape(task), "*", "seed_*")):
         try:
             found.append(RecordedRun(directory, recorded_settings(directory)))
         except UserError:
@@ -68,7 +71,7 @@ def recorded_runs(logdir: str, task: str) -> list[RecordedRun]:
     return sorted(found, key=lambda run: (run.finished, os.path.getmtime(run.directory)))
 
 
-def find_run(config: Config) -> RecordedRun | None:
+def find_run(config: RunSettings) -> RecordedRun | None:
     """The run of these settings in their log directory: a finished one, else the newest; None where there is none."""
     wanted = identity(dataclasses.asdict(config))
     same = [run for run in recorded_runs(config.logdir, config.task) if identity(run.settings) == wanted]
@@ -80,13 +83,13 @@ class PlannedRun:
     """A run of the sweep.
 
     Attributes:
-        argv: run_doof.py's flags.
+        argv: The flags of run_doof.py, or of run_baseline.py.
         config: The settings that they resolve to.
         arm: What distinguishes it from the other runs of its task, the seed apart.
     """
 
     argv: list[str]
-    config: Config
+    config: RunSettings
     arm: str = ""
 
     @cached_property
@@ -104,17 +107,25 @@ class PlannedRun:
 def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
     """The runs of these command lines, each once, in their order.
 
+    With ``--baseline METHOD`` among them, DOOF's flags are those of a baseline, as far as it has them.
+
     Raises:
         UserError: Flags do not fit.
     """
     runs: dict[Key, PlannedRun] = {}
     given: dict[Key, Collection[str]] = {}
     for argv in argvs:
+        argv, method = _without_baseline(argv)
         flags = given_flags(argv)
         taken = [name for name in ("resume", "pretrained") if name in flags]
         if taken:
             raise UserError(f"--{taken[0]} is not for a sweep, which finds in --logdir what it can go on from")
-        run = PlannedRun(argv, config_from(flags))
+        settings: type[RunSettings] = Config
+        if method is not None:
+            settings = BaselineConfig
+            flags = {name: value for name, value in flags.items() if name in rules_of(settings)} | {"algo": method}
+            argv = command_line(flags)
+        run = PlannedRun(argv, settings_from(flags, settings))
         if run.identity not in runs:
             runs[run.identity], given[run.identity] = run, flags
     for key, run in runs.items():
@@ -122,20 +133,42 @@ def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _arm(config: Config, given: Collection[str], runs: Sequence[PlannedRun]) -> str:
-    rules = rules_of(Config)
+def _without_baseline(argv: list[str]) -> tuple[list[str], str | None]:
+    """A command line without ``--baseline METHOD``, and the method, if any."""
+    if "--baseline" not in argv:
+        return argv, None
+    place = argv.index("--baseline")
+    return argv[:place] + argv[place + 2 :], argv[place + 1]
+
+
+def _arm(config: RunSettings, given: Collection[str], runs: Sequence[PlannedRun]) -> str:
+    rules = rules_of(config)
+    if isinstance(config, BaselineConfig):
+        parts = [METHODS[config.algo].partition(":")[0]]
+        runs = [run for run in runs if isinstance(run.config, BaselineConfig) and run.config.algo == config.algo]
+        return ", ".join(parts + _differing(config, given, runs, rules))
+    assert isinstance(config, Config)
+    runs = [run for run in runs if isinstance(run.config, Config)]
     if config.control is not None:
         parts = [f"control {config.control}"]
     elif config.exploration_ratio is not None:
         parts = [f"ratio {text_of(config.exploration_ratio)}"]
     else:
         parts = [f"exploration coef {config.exploration_coef:g}"]
+    return ", ".join(parts + _differing(config, given, runs, rules))
+
+
+def _differing(
+    config: RunSettings, given: Collection[str], runs: Sequence[PlannedRun], rules: Mapping[str, Rules]
+) -> list[str]:
+    """The settings given by which runs of a task differ, a phrase each."""
+    parts = []
     for name in given:
         values = {getattr(run.config, name) for run in runs if run.config.task == config.task}
         of_a_result = name in _DATA or not rules[name].resumable
         if name not in _NOT_OF_THE_ARM and of_a_result and len(values) > 1:
             parts.append(f"{name.replace('_', ' ')} {getattr(config, name)}")
-    return ", ".join(parts)
+    return parts
 
 
 def check_data_files(runs: Iterable[PlannedRun]) -> None:

@@ -9,7 +9,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from doof_ext.config import Config
+from doof_ext.config import Config, RunSettings
 from doof_ext.experiment.summary import read_summary
 
 _LINE = re.compile(r"(\d [a-z ]+?)(?: (\d+)(?:/(\d+))?)?: ")  # of doof_ext.progress.StageProgress and of stage 3
@@ -100,7 +100,8 @@ class Metric:
         return float(reward) - self.penalty_coef * float(uncertainty) if reward and uncertainty else None
 
 
-def gradient_steps(config: Config) -> int:
-    """Gradient steps of the policy in a whole run."""
+def gradient_steps(config: RunSettings) -> int:
+    """Gradient steps of the policy in a whole DOOF run."""
+    assert isinstance(config, Config)
     epochs = config.epoch + config.most_rounds * (config.explores * config.explore_epochs + config.finetune_epochs)
     return epochs * config.step_per_epoch

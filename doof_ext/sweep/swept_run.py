@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import doof_ext
-from doof_ext.config import config_from, given_flags
+from doof_ext.config import BaselineConfig, Config, RunSettings, given_flags
+from doof_ext.config.baseline_settings import METHODS
+from doof_ext.config.parser import settings_from
 from doof_ext.errors import UserError
 from doof_ext.experiment.run_directory import lock
 from doof_ext.sweep.plan import RecordedRun, find_run
@@ -31,7 +33,7 @@ class SweptRun:
     """A run of the log directory, carried on from where it is by a process of its own.
 
     Args:
-        argv: run_doof.py's flags.
+        argv: The flags of run_doof.py, or with a baseline's ``--algo`` those of run_baseline.py.
         pretrained: The run directory to take stage 1 from, where another run has it.
         folder: The working directory.
         study: A file that the sweep has written; where it is not seen, the log directory is not shared.
@@ -54,7 +56,10 @@ class SweptRun:
     ) -> None:
         self._argv, self._pretrained, self._folder, self._study = list(argv), pretrained, folder, study
         self._threads, self._nice, self._environment, self._metric = threads, nice, environment, metric
-        self._config = config_from(given_flags(argv))
+        is_baseline = "--algo" in argv and argv[argv.index("--algo") + 1] in METHODS
+        settings: type[RunSettings] = BaselineConfig if is_baseline else Config
+        self._command = "baseline" if is_baseline else "run"
+        self._config = settings_from(given_flags(argv, settings=settings), settings)
         self._found: RecordedRun | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._told = 0  # points of the metric
@@ -120,7 +125,7 @@ class SweptRun:
         else:
             argv = [*self._argv, *(["--pretrained", self._pretrained] if self._pretrained else [])]
         niceness = ["nice", "-n", str(self._nice)] if self._nice else []
-        command = [*niceness, sys.executable, "-c", _START, *argv, "--threads", str(self._threads)]
+        command = [*niceness, sys.executable, "-c", _START, self._command, *argv, "--threads", str(self._threads)]
         threads = {name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         path = os.pathsep.join(filter(None, [PACKAGES, os.environ.get("PYTHONPATH")]))
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
@@ -139,7 +144,11 @@ class SweptRun:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         if code in (0, 1, 2):
-            reason = (lines[-1] if lines else f"exit code {code}").removeprefix("doof run: ").removeprefix("error: ")
+            reason = (
+                (lines[-1] if lines else f"exit code {code}")
+                .removeprefix(f"doof {self._command}: ")
+                .removeprefix("error: ")
+            )
             return _failed(reason)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._death = f"its process {how}"

@@ -71,3 +71,18 @@ def test_what_a_run_leaves_out_costs_nothing(tiny):
 def test_what_is_done_is_a_part_of_the_estimate(tiny, progress, done):
     stages = costs(tiny(dataset_steps=512), RATES)
     assert seconds_done(stages, progress) == pytest.approx(done)
+
+
+def test_a_baseline_costs_its_stages(baseline):
+    config = baseline("spot", epoch=3, density_epochs=2, online_steps=45, final_episodes=10)
+    steps, evaluation = 10 * 1.0, 1000 * (0.01 + 0.001)
+    found = {cost.stage: (cost.epochs, cost.seconds) for cost in costs(config, RATES)}
+    assert found == {
+        "1 pretrain density": (2, pytest.approx(steps)),
+        "1 pretrain policy": (3, pytest.approx(steps + evaluation)),
+        "3 finetune online": (5, pytest.approx(steps + evaluation + 10 * 0.011)),
+        "5 finetune offline": (2, pytest.approx(steps + evaluation)),
+        "final evaluation": (3, pytest.approx(1000 * (10 * 0.01 + 0.001))),
+    }
+    rates = measure(config)
+    assert min(rates.gradient_step, rates.env_step, rates.action) > 0

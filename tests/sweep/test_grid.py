@@ -83,3 +83,12 @@ def test_a_search_of_something_else_is_one_line(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         read_search(path)
+
+
+def test_baselines_are_arms_beside_the_others():
+    table = from_line({"tasks": "a,b", "ratios": "1", "baselines": "iql,spot"})
+    assert list(expand(table)) == [
+        ["--task", task, *arm]
+        for task in ("a", "b")
+        for arm in (["--exploration-ratio", "1"], ["--baseline", "iql"], ["--baseline", "spot"])
+    ]

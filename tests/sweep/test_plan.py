@@ -6,6 +6,8 @@ import pytest
 from conftest import ROOT
 from tiny_runs import TINY
 
+from doof_ext.config import BaselineConfig, given_flags
+from doof_ext.config.parser import settings_from
 from doof_ext.errors import UserError
 from doof_ext.sweep.grid import expand, read_grid
 from doof_ext.sweep.plan import Queue, check_data_files, find_run, identity, plan_runs, recorded_runs, stage1
@@ -34,6 +36,20 @@ def test_an_arm_is_named_by_what_is_its_own():
         "ratio 1, gamma 0.9",
         "ratio 1",  # its epochs are those of all runs of its task
     ]
+
+
+def test_a_baseline_has_doofs_flags_as_far_as_it_knows_them():
+    runs = _runs(
+        "--exploration-ratio 1 --epoch 3", "--baseline iql --epoch 3", "--baseline cql --algo mobile --epoch 3"
+    )
+    assert [run.arm for run in runs] == ["ratio 1", "IQL", "CQL"]
+    iql, cql = (run.config for run in runs[1:])
+    assert (iql.algo, iql.task, iql.seed, iql.epoch, iql.online_steps) == ("iql", "hopper-random-v2", 1, 3, 50)
+    assert iql.dataset_steps == 400 and cql.algo == "cql"
+    assert settings_from(given_flags(runs[1].argv, settings=BaselineConfig), BaselineConfig) == iql
+    assert len({run.stage1 for run in runs}) == 3
+    with pytest.raises(UserError, match="unknown baseline 'iqll'; did you mean iql"):
+        _runs("--baseline iqll")
 
 
 def test_an_arm_without_a_ratio_is_named_by_its_coefficient():

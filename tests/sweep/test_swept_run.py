@@ -8,6 +8,8 @@ from conftest import assert_same_run
 from tiny_runs import TINY, by_hand
 
 from doof_ext.experiment.run_directory import lock
+from doof_ext.experiment.summary import read_summary
+from doof_ext.sweep.plan import plan_runs
 from doof_ext.sweep.progress import Metric
 from doof_ext.sweep.swept_run import ProcessDiedError, SweptRun
 
@@ -61,6 +63,16 @@ def test_a_run_killed_in_stages_1_and_5_ends_as_if_it_had_not_been(start, tmp_pa
     assert news["state"] == "finished" and news["pretrained"] and news["epoch"] == 12
     assert_same_run(news["directory"], by_hand(tmp_path / "by-hand", *longer))
     assert start(*longer).next()["state"] == "finished"  # and is not run again
+
+
+def test_a_baseline_is_run_by_its_own_command(start, tmp_path):
+    (planned,) = plan_runs([[*TINY, "--logdir", str(tmp_path), "--baseline", "iql", "--epoch", "2"]])
+    news = _until(start(*planned.argv, tiny=()), "none")
+    assert news["state"] == "finished" and news["pretrained"], news
+    assert (news["stage"], news["epoch"], news["epochs"]) == ("5 finetune offline", 2, 2)
+    summary = read_summary(os.path.join(news["directory"], "result", "summary.json"))
+    assert summary["algo"] == "iql" and summary["command"].startswith("doof baseline ")
+    assert start(*planned.argv, tiny=()).next()["state"] == "finished"  # and is not run again
 
 
 def test_a_run_that_is_stopped_or_left_alone_has_saved(start):
