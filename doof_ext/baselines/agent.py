@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,7 +97,7 @@ class Agent(nn.Module):
         """Restores what :meth:`training_state` returned."""
         self.load_state_dict(state["networks"])
         for name, optim in self.optims.items():
-            optim.load_state_dict(state[name])
+            optim.load_state_dict(copy.deepcopy(state[name]))  # which would else learn in the checkpoint's tensors
 
     def check_weights(self, where: str) -> None:
         """Raises DivergenceError, naming the network and ``where`` it was, for a weight that is not finite."""

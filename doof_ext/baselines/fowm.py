@@ -22,6 +22,7 @@ from doof_ext.baselines.agent import Agent, follow
 from doof_ext.baselines.replay import Replay
 from doof_ext.config import BaselineConfig
 from doof_ext.data.dataset import Dataset
+from doof_ext.errors import UserError
 from doof_ext.learning.actor_critic import Batch
 from doof_ext.tasks import TaskSpec
 
@@ -51,11 +52,17 @@ def _value(inputs: int, hidden: tuple[int, ...]) -> nn.Sequential:
 
 
 class FOWM(Agent):
-    """Finetuning offline world models."""
+    """Finetuning offline world models.
+
+    Raises:
+        UserError: D is shorter than one sequence.
+    """
 
     updates: torch.Tensor
 
     def __init__(self, config: BaselineConfig, spec: TaskSpec, dataset: Dataset) -> None:
+        if len(dataset) < _HORIZON:
+            raise UserError(f"--algo fowm learns from {_HORIZON} steps in a row, and the data has {len(dataset)}")
         super().__init__(config, spec, dataset)
         assert config.disagreement_cost is not None and config.online_ratio is not None
         assert config.expectile is not None and config.advantage_temperature is not None

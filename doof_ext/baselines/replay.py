@@ -66,12 +66,22 @@ class Replay(TensorReplayBuffer):
         self.ends[offline - 1] = 1.0
 
     def add_step(self, row: Mapping[str, Any]) -> None:
-        """Adds an online step, a row of the journal: in the environment's units."""
+        """Adds an online step, a row of the journal: in the environment's units.
+
+        An episode that still runs when another starts was cut: a resumed run could not go on with it.
+        """
+        if row["starts"]:
+            self._end_episode()
         action = (row["actions"] - self._middle) / self._half
         reward = row["rewards"] * self.reward_scale
         self.add(row["observations"], row["next_observations"], action, reward, row["terminals"])
         self.returns[self._size - 1] = -torch.inf
         if row["terminals"] or row["truncated"]:
+            self._end_episode()
+
+    def _end_episode(self) -> None:
+        """The rows since the last end are an episode, where there are any: their returns are known."""
+        if self._starts < self._size:
             rewards = self.rewards[self._starts : self._size, 0].cpu().numpy()
             rest = torch.from_numpy(_discounted(rewards, self.gamma))
             self.returns[self._starts : self._size, 0] = rest.to(self.returns)
@@ -130,7 +140,12 @@ def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
 def _span(dataset: Dataset) -> float:
     """The difference of D's largest and least episode return."""
     returns, _ = returns_and_lengths(dataset)
-    span = float(returns.max() - returns.min())
+    ended = returns[: int((dataset.terminals | dataset.timeouts).sum())]
+    whole = ended if len(ended) else returns
+    span = float(whole.max() - whole.min())
     if span == 0:
-        raise UserError("--normalize-rewards true: all of D's episodes have the same return; give false")
+        raise UserError(
+            "all of D's episodes have the same return, which rewards cannot be scaled by; give "
+            "--normalize-rewards false"
+        )
     return span

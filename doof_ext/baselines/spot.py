@@ -3,7 +3,7 @@
     L_π = E[−Q_1(s, π(s)) / mean|Q_1| − λ·log π_β(π(s)|s)]                                                   (eq. 11)
 
 log π_β is bounded from below by the evidence of a conditional variational autoencoder (eqs. 8, 9), which is trained on
-D before the policy and stays as it is. During the online steps λ falls in a line to a part of itself.
+D before the policy and stays as it is. During the online steps λ may fall in a line to a part of itself.
 """
 
 from __future__ import annotations
@@ -66,8 +66,11 @@ class SPOT(Agent):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("online", torch.zeros(2))
         self.adam("density_optimizer", self.density.parameters(), _DENSITY_LR)
-        self.adam("critics_optimizer", self.critics.parameters(), config.critic_lr)
-        self.adam("actor_optimizer", self.policy.parameters(), config.actor_lr)
+        self._make_optimizers()
+
+    def _make_optimizers(self) -> None:
+        self.adam("critics_optimizer", self.critics.parameters(), self.config.critic_lr)
+        self.adam("actor_optimizer", self.policy.parameters(), self.config.actor_lr)
 
     def preparations(self) -> Sequence[Preparation]:
         assert self.config.density_epochs is not None
@@ -78,6 +81,7 @@ class SPOT(Agent):
 
     def begin_online(self, steps: int) -> None:
         self.online[1] = steps
+        self._make_optimizers()  # as the authors': fresh ones
 
     def learn_density(self, batch: Batch) -> dict[str, torch.Tensor]:
         """One step of the density on actions of D."""

@@ -17,6 +17,7 @@ from doof_ext.baselines.agent import Agent
 from doof_ext.baselines.replay import Replay
 from doof_ext.checkpointing.training_state import Counters, StateAdapter
 from doof_ext.data.dataset import Dataset
+from doof_ext.errors import UserError
 from doof_ext.evaluation.returns import StageScores, evaluate
 from doof_ext.learning.actor_critic import Batch, MeanLosses
 from doof_ext.learning.policy_trainer import log_epoch
@@ -155,13 +156,21 @@ def finetune_online(ctx: RunContext, agent: Agent, replay: Replay, env: Any) -> 
     agent.begin_online(steps)
     training = Training(ctx, agent, replay, agent.learn, ONLINE, "3 finetune online", steps)
     complete = training.restore("policy")
-    for row in journal.rows[: steps if complete else training.counts.steps]:
+    known = steps if complete else training.counts.steps
+    if len(journal) < known:
+        raise UserError(
+            f"the checkpoint has learned from {known} online steps and their journal has {len(journal)}: its end was "
+            "lost, and the run cannot be resumed"
+        )
+    for row in journal.rows[:known]:
         replay.add_step(row)
     seed = collection_seed(config.seed, 1)
     update_seeds = np.random.SeedSequence([config.seed, zlib.crc32(b"update")]).generate_state(steps)
 
     def learn(_: float | None = None) -> None:
         step = training.counts.steps
+        if (step + 1) % config.step_per_epoch == 0:
+            journal.sync()  # a checkpoint may follow, which must not know of more
         replay.add_step(journal.rows[step])
         agent.count_online_step()
         torch.manual_seed(int(update_seeds[step]))

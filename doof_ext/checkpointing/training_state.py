@@ -5,6 +5,7 @@ and ``load_state_dict()``. Where the loaded checkpoint has the stage, they are r
 from there; of a stage that is complete, only what later stages need is kept. The random state is saved beside them.
 """
 
+import copy
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -221,7 +222,8 @@ class TrainingState:
             kept: Names of components.
             save: Whether to write a checkpoint now.
         """
-        components = {name: self._components[name].state_dict() for name in kept}
+        # copies: what goes on learning from here does so in the same tensors
+        components = {name: copy.deepcopy(self._components[name].state_dict()) for name in kept}
         self._saved[self._key] = {"complete": True, "components": components}
         self._components = {}
         if save:

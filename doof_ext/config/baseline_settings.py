@@ -42,13 +42,14 @@ _CQL = dict(
     normalize_observations=True,
     normalize_rewards=False,
 )
+_CAL_QL = _CQL | dict(online_ratio=0.5)
 _SPOT = dict(
     tau=0.005,
     hidden_dims=(256, 256),
     actor_lr=1e-4,
     critic_lr=3e-4,
     density_weight=1.0,
-    density_weight_end=0.2,
+    density_weight_end=1.0,
     normalize_observations=False,
     normalize_rewards=True,
 )
@@ -60,34 +61,37 @@ _FOWM = dict(
     expectile=0.7,
     advantage_temperature=3.0,
     disagreement_cost=20.0,
+    online_ratio=0.5,
     normalize_observations=False,
     normalize_rewards=False,
 )
-_PEX = _IQL | dict(expectile=0.9, advantage_temperature=10.0, normalize_observations=False)
+_PEX = _IQL | dict(expectile=0.9, advantage_temperature=10.0, normalize_observations=False, online_ratio=0.5)
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"iql": _IQL, "cql": _CQL, "cal-ql": _CQL, "spot": _SPOT, "pex": _PEX, "fowm": _FOWM}
+    {"iql": _IQL, "cql": _CQL, "cal-ql": _CAL_QL, "spot": _SPOT, "pex": _PEX, "fowm": _FOWM}
 )
 """By method, on locomotion and on what no table names. The DOOF paper names the code that it ran, CORL and PEX's own,
 and no settings; these are that code's: CORL's per-task files of iql and cql (hopper-medium-v2), its defaults of spot,
 PEX's command for halfcheetah-random-v2, FOWM's file of its hopper."""
 
 _ADROIT_IQL = dict(expectile=0.8, normalize_rewards=False)
-_ADROIT_CQL = dict(conservatism=1.0, actor_lr=1e-4, normalize_rewards=False)
+_ADROIT_CQL = dict(
+    conservatism=1.0, actor_lr=1e-4, max_q_backup=True, normalize_observations=False, normalize_rewards=False
+)
 DEFAULTS_BY_DOMAIN: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "pen": {
             "iql": _ADROIT_IQL,
             "pex": dict(normalize_rewards=False),
             "cql": _ADROIT_CQL,
-            "cal-ql": _ADROIT_CQL | dict(max_q_backup=True, normalize_observations=False),
+            "cal-ql": _ADROIT_CQL,
             "spot": dict(density_weight_end=0.5, normalize_rewards=False),
         },
         "hopper": {"cql": dict(normalize_rewards=True), "cal-ql": dict(normalize_rewards=True)},
         "walker2d": {"cql": dict(normalize_rewards=True), "cal-ql": dict(normalize_rewards=True)},
     }
 )
-"""Where a domain differs from DEFAULTS, by domain and method: CORL's files of pen-human-v1, pen-cloned-v1, v2 tasks."""
+"""Where a domain differs from DEFAULTS, by domain and method: CORL's files of pen-cloned-v1 and of v2 tasks."""
 
 BUDGETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"paper": {"epoch": 1000}})
 """Where the presets' budgets of pretraining are not DOOF's: a million gradient steps, as in the methods' papers."""
@@ -141,7 +145,11 @@ class BaselineConfig(RunSettings):
         None, "inverse temperature of the policy's weights (beta of its eq. 7)", stage="iql", ge=0, default_from="task"
     )
     selection_temperature: float | None = option(
-        10.0, "inverse temperature of the choice between policies (its alpha's inverse)", stage="pex", ge=0
+        10.0,
+        "inverse temperature of the choice between policies (its alpha's inverse)",
+        stage="pex",
+        ge=0,
+        after_pretraining=True,
     )
     conservatism: float | None = option(
         None, "weight of the conservative term (alpha of its eq. 4)", stage="cql", ge=0, default_from="task"
@@ -153,7 +161,13 @@ class BaselineConfig(RunSettings):
         10, "actions that the conservative term is estimated with, of each kind", stage="cql", ge=1
     )
     online_ratio: float | None = option(
-        0.5, "part of a batch from D_on, once there is any", stage="mixed", ge=0, le=1, after_pretraining=True
+        None,
+        "part of a batch from D_on, once there is any; CQL draws D and D_on alike without",
+        stage="mixed",
+        ge=0,
+        le=1,
+        default_from="task",
+        after_pretraining=True,
     )
     density_weight: float | None = option(
         None, "weight of the density penalty (lambda)", stage="spot", ge=0, default_from="task"

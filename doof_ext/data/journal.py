@@ -70,10 +70,15 @@ class OnlineJournal:
                 os.fsync(file.fileno())
         self.rows.append(row)
 
-    def close(self) -> None:
-        """Syncs and closes the file."""
+    def sync(self) -> None:
+        """Has all steps survive a kill of the machine, too."""
         if self._file is not None:
             os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Syncs and closes the file."""
+        self.sync()
+        if self._file is not None:
             self._file.close()
             self._file = None
 

@@ -22,7 +22,7 @@ from doof_ext.evaluation.returns import Evaluation, StageScores
 from doof_ext.experiment.provenance import versions
 from doof_ext.files import read_json
 
-_NOT_EVALUATED = "nothing was evaluated in the environment (--eval-episodes 0); model_return has the model's estimate"
+_NOT_EVALUATED = "nothing was evaluated in the environment (--eval-episodes 0)"
 
 
 def build_run_summary(
@@ -43,7 +43,8 @@ def build_run_summary(
         stage_scores: By policy: pretrained and finetuned, and those between.
         final: The final evaluation, by policy; empty where there was none.
     """
-    scores = {name: _score(env, found, final.get(name)) for name, found in stage_scores.items()}
+    reason = _NOT_EVALUATED + ("; model_return has the model's estimate" if isinstance(config, Config) else "")
+    scores = {name: _score(env, found, final.get(name), reason) for name, found in stage_scores.items()}
     return {
         **{name: getattr(config, name) for name in ("task", "seed", "preset", "algo", "pretrained")},
         "kit": {"name": kit.NAME, "version": kit.VERSION},
@@ -109,11 +110,11 @@ def _gain(scores: Mapping[str, Mapping[str, Any]]) -> float | None:
     return None if before is None or after is None else after - before
 
 
-def _score(env: Any, found: StageScores, final: Evaluation | None) -> dict[str, Any]:
+def _score(env: Any, found: StageScores, final: Evaluation | None, reason: str) -> dict[str, Any]:
     last = found.last
     if last is None:
         numbers = dict.fromkeys(("last_10", "best", "mean", "std", "length", "final"))
-        return {**numbers, "episodes": 0, "returns": [], "reason": _NOT_EVALUATED}
+        return {**numbers, "episodes": 0, "returns": [], "reason": reason}
     return {
         "last_10": found.last_10,
         "best": found.best,
@@ -162,7 +163,7 @@ def read_summary(path: str) -> dict[str, Any]:
     for name in ("source", "id", "transitions"):
         if name not in summary["dataset"]:
             raise UserError(f"{path} is damaged: its dataset has no {name!r}")
-    for name in ("pretrained", "finetuned"):
+    for name in ("pretrained", *(["online"] if summary["algo"] in METHODS else []), "finetuned"):
         if name not in summary["scores"]:
             raise UserError(f"{path} is damaged: it has no score {name!r}")
     for name, score in summary["scores"].items():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from doof_ext.baselines.fowm import FOWM
 from doof_ext.baselines.replay import Replay
+from doof_ext.errors import UserError
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ def _replay(steps=40, online=0):
                 "rewards": taken.rewards[row],
                 "terminals": taken.terminals[row],
                 "truncated": taken.timeouts[row],
+                "starts": row % 7 == 0,
             }
         )
     return replay
@@ -121,6 +123,11 @@ def test_a_plan_is_better_than_the_policy_by_the_model(agent):
         rewards = [agent.reward(torch.cat([latents, a], 1)).mean() for a in (agent.act(obs, True), agent.prior(obs))]
     assert rewards[0] > rewards[1]
     assert math.isfinite(float(rewards[0])) and bool((agent.act(obs, False).abs() <= 1).all())
+
+
+def test_data_shorter_than_a_sequence_is_one_line(baseline):
+    with pytest.raises(UserError, match="learns from 5 steps in a row, and the data has 3"):
+        make_agent(FOWM, baseline("fowm"), steps=3)
 
 
 def test_the_models_loss_falls(agent):

@@ -21,6 +21,7 @@ def _steps(dataset, rows):
             "rewards": dataset.rewards[row],
             "terminals": dataset.terminals[row],
             "truncated": dataset.timeouts[row],
+            "starts": row == 0 or bool(dataset.terminals[row - 1] | dataset.timeouts[row - 1]),
         }
 
 
@@ -47,10 +48,31 @@ def test_actions_are_in_units_of_their_bounds_and_rewards_of_the_span():
     np.testing.assert_allclose(replay.rewards[:40, 0], data.rewards * 1000 / (max(totals) - min(totals)), rtol=1e-4)
 
 
+def test_an_unfinished_episode_is_no_part_of_the_span():
+    whole = random_dataset(2, 1, 40)
+    longer = random_dataset(2, 1, 43)
+    longer.rewards[:40], longer.rewards[40:] = whole.rewards, -100.0
+    scales = [Replay(of, box_spec(2, 1), 5, 0.9, normalize_rewards=True).reward_scale for of in (whole, longer)]
+    assert scales[0] == pytest.approx(scales[1])
+
+
+def test_an_episode_that_a_resume_cut_has_an_end():
+    replay = Replay(random_dataset(2, 1, 40), box_spec(2, 1), 25, gamma=0.9)
+    online = random_dataset(2, 1, 25, episode=7, seed=1)
+    rows = list(_steps(online, range(25)))
+    rows[3]["starts"] = True  # the environment could not be restored
+    for row in rows:
+        replay.add_step(row)
+    assert np.flatnonzero(replay.ends[40:, 0]).tolist() == [2, 6, 13, 20]
+    rewards = online.rewards.astype(np.float64)
+    assert float(replay.returns[40]) == pytest.approx(rewards[0] + 0.9 * rewards[1] + 0.81 * rewards[2], rel=1e-5)
+    assert float(replay.returns[42]) == pytest.approx(rewards[2], rel=1e-5)
+
+
 def test_alike_returns_have_no_span():
     data = random_dataset(2, 1, 40)
     data.rewards[:] = 1.0
-    with pytest.raises(UserError, match="give false"):
+    with pytest.raises(UserError, match="give --normalize-rewards false"):
         Replay(data, box_spec(2, 1), 5, gamma=0.9, normalize_rewards=True)
 
 

@@ -1,6 +1,7 @@
 """Whole runs of baselines: what they leave, and that a run which was stopped ends as if it had not been."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -20,16 +21,20 @@ from doof_ext.data.dataset import read_dataset
 from doof_ext.errors import Interrupted, StoppedAfter, UserError
 from doof_ext.experiment.summary import read_summary
 
+POLICIES = ("model/policy.pth", "checkpoint/online_policy.pth", "checkpoint/pretrained_policy.pth")
 
-def _policy(directory):
-    return torch.load(Path(directory) / "model" / "policy.pth", weights_only=True)
+
+def _policy(directory, path=POLICIES[0]):
+    return torch.load(Path(directory) / path, weights_only=True)
 
 
 def _assert_same(first, second):
-    for name, value in _policy(first).items():
-        assert torch.equal(value, _policy(second)[name]), name
+    for path in POLICIES:
+        for name, value in _policy(first, path).items():
+            assert torch.equal(value, _policy(second, path)[name]), (path, name)
     summaries = [json.loads((Path(run) / "result" / "summary.json").read_text()) for run in (first, second)]
     assert summaries[0]["scores"] == summaries[1]["scores"]
+    assert all(score["final"] is not None for score in summaries[0]["scores"].values())
     online = [read_dataset(Path(run) / "result" / "online_buffer.hdf5").sha256() for run in (first, second)]
     assert online[0] == online[1]
 
@@ -51,7 +56,7 @@ def test_a_run_takes_its_online_steps_and_scores_three_policies(baseline, tmp_pa
 @pytest.mark.parametrize("algo", ["pex", "spot", "cal-ql", "fowm"])
 @pytest.mark.parametrize("place", ["pretrain.1", "finetune_online.1", "finetune_offline.1"])
 def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, tmp_path, monkeypatch, algo, place):
-    _, whole = baselines.run(baseline(algo, logdir=str(tmp_path / "whole")))
+    _, whole = baselines.run(baseline(algo, logdir=str(tmp_path / "whole"), final_episodes=2))
     seen, after_step = [], TrainingState.after_step
 
     def stopping(self):
@@ -63,7 +68,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "after_step", stopping)
         with pytest.raises(Interrupted) as caught:
-            baselines.run(baseline(algo, logdir=str(tmp_path / "stopped")))
+            baselines.run(baseline(algo, logdir=str(tmp_path / "stopped"), final_episodes=2))
     directory = caught.value.run_directory
     baselines.run(settings_from({"resume": directory}, BaselineConfig))
     _assert_same(whole, directory)
@@ -71,7 +76,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, tmp_path, monkeypatc
 
 def test_steps_beyond_the_last_checkpoint_are_learned_from_again(baseline, tmp_path, monkeypatch):
     """A kill in the middle of an epoch: the journal has steps that no checkpoint knows of, and each is kept."""
-    _, whole = baselines.run(baseline("iql", logdir=str(tmp_path / "whole")))
+    _, whole = baselines.run(baseline("iql", logdir=str(tmp_path / "whole"), final_episodes=2))
     step = Training.step
 
     def dying(self):
@@ -82,10 +87,31 @@ def test_steps_beyond_the_last_checkpoint_are_learned_from_again(baseline, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(Training, "step", dying)
         with pytest.raises(KeyboardInterrupt) as caught:
-            baselines.run(baseline("iql", logdir=str(tmp_path / "killed")))
+            baselines.run(baseline("iql", logdir=str(tmp_path / "killed"), final_episodes=2))
     directory = caught.value.run_directory
     baselines.run(settings_from({"resume": directory}, BaselineConfig))
     _assert_same(whole, directory)
+
+
+def test_a_journal_that_lost_its_end_is_one_line(baseline, tmp_path, monkeypatch):
+    """After a power cut the journal may be shorter than what the checkpoint has learned from."""
+    step = Training.step
+
+    def dying(self):
+        if self.number == 3 and self.counts.steps == 27:
+            raise KeyboardInterrupt
+        step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "step", dying)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            baselines.run(baseline("iql", logdir=str(tmp_path)))
+    directory = caught.value.run_directory
+    journal = Path(directory) / "checkpoint" / "online-1.journal"
+    record = (journal.stat().st_size - len(journal.read_bytes().split(b"\n")[0]) - 1) // 28
+    os.truncate(journal, journal.stat().st_size - 12 * record)
+    with pytest.raises(UserError, match="has learned from 20 online steps and their journal has 16"):
+        baselines.run(settings_from({"resume": directory}, BaselineConfig))
 
 
 def test_every_online_step_is_learned_from_once_and_in_order(baseline, tmp_path, monkeypatch):
@@ -142,6 +168,12 @@ def test_another_commands_run_is_not_resumed(baseline, tmp_path, settings):
         resumed(iql)
 
 
+def test_without_evaluations_a_run_says_so_and_names_no_model(baseline, tmp_path):
+    summary, _ = baselines.run(baseline("iql", logdir=str(tmp_path), eval_episodes=0, final_episodes=0))
+    assert summary["gain"] is None
+    assert summary["scores"]["finetuned"]["reason"].endswith("(--eval-episodes 0)")
+
+
 def test_methods_have_their_authors_values():
     def of(*argv):
         return parse_settings("", list(argv), BaselineConfig)
@@ -153,6 +185,7 @@ def test_methods_have_their_authors_values():
     pex = of("--algo", "pex", "--task", "halfcheetah-random-v2")
     assert (pex.expectile, pex.advantage_temperature, pex.selection_temperature) == (0.9, 10.0, 10.0)
     cql, of_pen = of("--algo", "cal-ql"), of("--algo", "cal-ql", "--task", "pen-cloned-v1")
+    assert (cql.online_ratio, of("--algo", "cql").online_ratio) == (0.5, None)
     assert (cql.conservatism, cql.actor_lr, cql.hidden_dims, cql.max_q_backup) == (10.0, 3e-5, (256,) * 3, False)
     assert (of_pen.conservatism, of_pen.actor_lr, of_pen.max_q_backup) == (1.0, 1e-4, True)
     assert of("--algo", "spot").density_epochs == 100

@@ -63,8 +63,8 @@ def test_cql_is_above_behaviour_cloning(medium, cloned):
 
 def test_spots_actions_are_denser_than_td3s(medium):
     """With λ = 0 SPOT is TD3; the same density judges both."""
-    spot, replay, _ = _trained(medium, "spot", 4000, prepare=3000)
-    td3, _, _ = _trained(medium, "spot", 4000, prepare=3000, density_weight=0.0)
+    spot, replay, _ = _trained(medium, "spot", 2000, prepare=1500)
+    td3, _, _ = _trained(medium, "spot", 2000, prepare=1500, density_weight=0.0)
     assert isinstance(spot, SPOT) and isinstance(td3, SPOT)
     obs = spot.normalizer(replay.draw(2000)["observations"])
     torch.manual_seed(0)
@@ -74,7 +74,7 @@ def test_spots_actions_are_denser_than_td3s(medium):
 
 
 def test_fowms_model_learns_and_its_plans_beat_its_policy(medium):
-    agent, _, losses = _trained(medium, "fowm", 6000, hidden_dims=(128, 128))
+    agent, _, losses = _trained(medium, "fowm", 3000, hidden_dims=(128, 128))
     assert isinstance(agent, FOWM)
     first, last = (sum(float(one["loss/reward"]) for one in part) for part in (losses[:200], losses[-200:]))
     assert last < 0.5 * first
