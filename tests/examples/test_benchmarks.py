@@ -53,7 +53,7 @@ def test_the_benchmark_of_a_session_runs_at_small_sizes():
     assert done.returncode == 0 and done.stdout.count(" us in 99 %") == 8, done.stderr
 
 
-@pytest.mark.parametrize("name", ["engine_1_thread", "engine_2_threads"])
+@pytest.mark.parametrize("name", ["engine_1_thread", "engine_2_threads", "engine_2_threads_avx512"])
 def test_the_docs_speed_is_the_reports(name):
     page = (ROOT / "docs" / "speed.md").read_text()
     report = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
@@ -66,4 +66,5 @@ def test_the_docs_speed_is_the_reports(name):
         assert f"| {kits} | {ours} | {ratio} | {products} | {bound} |" in page
     parts = report["epoch_seconds"].values()
     shares = " | ".join(f"{100 * part / sum(parts):.1f} %" for part in parts)
-    assert f"| {report['threads']} | {shares} |" in page
+    avx512 = ", AVX-512" if name.endswith("avx512") else ""
+    assert f"| {report['threads']}{avx512} | {shares} |" in page
