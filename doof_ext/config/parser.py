@@ -102,8 +102,17 @@ def given_flags(
     argv: Sequence[str] | None = None, description: str = "", settings: type[RunSettings] = Config
 ) -> dict[str, Any]:
     """The settings that a command line gives, and no others; raises UserError for what cannot be read."""
-    given = vars(make_parser(description, settings).parse_args(argv))
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return _named(make_parser(description, settings).parse_args(argv))
+
+
+def known_flags(argv: Sequence[str], settings: type[RunSettings]) -> tuple[dict[str, Any], list[str]]:
+    """As :func:`given_flags`, and the arguments that are no flags of these settings."""
+    given, rest = make_parser("", settings).parse_known_args(argv)
+    return _named(given), rest
+
+
+def _named(given: argparse.Namespace) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in vars(given).items()}
 
 
 def command_line(given: Mapping[str, Any]) -> list[str]:

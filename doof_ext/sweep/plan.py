@@ -12,7 +12,7 @@ from typing import Any
 
 from doof_ext.config import BaselineConfig, Config, RunSettings, command_line, given_flags
 from doof_ext.config.baseline_settings import METHODS
-from doof_ext.config.parser import settings_from
+from doof_ext.config.parser import known_flags, settings_from
 from doof_ext.config.recorded import class_of, recorded_settings
 from doof_ext.config.rules import Rules, rules_of, text_of
 from doof_ext.errors import UserError
@@ -107,25 +107,24 @@ class PlannedRun:
 def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
     """The runs of these command lines, each once, in their order.
 
-    With ``--baseline METHOD`` among them, DOOF's flags are those of a baseline, as far as it has them.
+    A command line with ``--baseline METHOD`` is a baseline's. Where there are any, DOOF's runs leave out the flags that
+    only baselines have, and baselines those that only DOOF has.
 
     Raises:
         UserError: Flags do not fit.
     """
     runs: dict[Key, PlannedRun] = {}
     given: dict[Key, Collection[str]] = {}
+    argvs = list(argvs)
+    mixed = any("--baseline" in argv for argv in argvs)
     for argv in argvs:
-        argv, method = _without_baseline(argv)
-        flags = given_flags(argv)
+        method = argv[argv.index("--baseline") + 1] if "--baseline" in argv else None
+        flags = _flags_of(_without("--baseline", argv), method, mixed)
         taken = [name for name in ("resume", "pretrained") if name in flags]
         if taken:
             raise UserError(f"--{taken[0]} is not for a sweep, which finds in --logdir what it can go on from")
-        settings: type[RunSettings] = Config
-        if method is not None:
-            settings = BaselineConfig
-            flags = {name: value for name, value in flags.items() if name in rules_of(settings)} | {"algo": method}
-            argv = command_line(flags)
-        run = PlannedRun(argv, settings_from(flags, settings))
+        settings: type[RunSettings] = Config if method is None else BaselineConfig
+        run = PlannedRun(command_line(flags), settings_from(flags, settings))
         if run.identity not in runs:
             runs[run.identity], given[run.identity] = run, flags
     for key, run in runs.items():
@@ -133,12 +132,25 @@ def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
     return list(runs.values())
 
 
-def _without_baseline(argv: list[str]) -> tuple[list[str], str | None]:
-    """A command line without ``--baseline METHOD``, and the method, if any."""
-    if "--baseline" not in argv:
-        return argv, None
-    place = argv.index("--baseline")
-    return argv[:place] + argv[place + 2 :], argv[place + 1]
+def _flags_of(argv: list[str], method: str | None, mixed: bool) -> dict[str, Any]:
+    """The settings that a command line gives a run of DOOF, or of a baseline."""
+    if method is not None:
+        flags, rest = known_flags(_without("--algo", argv), BaselineConfig)
+        given_flags(rest)  # which DOOF knows
+        return flags | {"algo": method}
+    if not mixed:
+        return given_flags(argv)
+    flags, rest = known_flags(argv, Config)
+    given_flags(rest, settings=BaselineConfig)
+    return flags
+
+
+def _without(name: str, argv: list[str]) -> list[str]:
+    """A command line without a flag and its value."""
+    if name not in argv:
+        return argv
+    place = argv.index(name)
+    return argv[:place] + argv[place + 2 :]
 
 
 def _arm(config: RunSettings, given: Collection[str], runs: Sequence[PlannedRun]) -> str:

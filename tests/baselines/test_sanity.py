@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from doof_ext.baselines.fowm import FOWM
-from doof_ext.baselines.iql import IQL
 from doof_ext.baselines.replay import Replay
 from doof_ext.baselines.run import build_agent
 from doof_ext.baselines.spot import SPOT
@@ -41,24 +40,6 @@ def _trained(medium, algo, steps, prepare=0, **settings):
 def _score(medium, agent, episodes=10):
     torch.manual_seed(0)
     return evaluate(agent, medium[1], episodes).mean
-
-
-@pytest.fixture(scope="module")
-def cloned(medium):
-    """The score of behaviour cloning: IQL's regression with all weights 1."""
-    agent, _, _ = _trained(medium, "iql", 10_000, advantage_temperature=0.0)
-    assert isinstance(agent, IQL)
-    return _score(medium, agent)
-
-
-def test_iql_is_above_behaviour_cloning(medium, cloned):
-    agent, _, _ = _trained(medium, "iql", 20_000)
-    assert _score(medium, agent) > cloned
-
-
-def test_cql_is_above_behaviour_cloning(medium, cloned):
-    agent, _, _ = _trained(medium, "cql", 15_000, hidden_dims=(128, 128), sampled_actions=4, actor_lr=1e-4)
-    assert _score(medium, agent) > cloned
 
 
 def test_spots_actions_are_denser_than_td3s(medium):

@@ -48,6 +48,13 @@ def test_a_baseline_has_doofs_flags_as_far_as_it_knows_them():
     assert iql.dataset_steps == 400 and cql.algo == "cql"
     assert settings_from(given_flags(runs[1].argv, settings=BaselineConfig), BaselineConfig) == iql
     assert len({run.stage1 for run in runs}) == 3
+    _, own = _runs("--guard on --expectile 0.8", "--baseline iql --guard on --expectile 0.8")
+    assert own.config.expectile == 0.8
+    for flags in ("--expectile 0.8", "--baseline iql --expectil-e 0.8"):
+        with pytest.raises(UserError, match="unrecognized arguments: --expectil"):
+            _runs(flags)
+    with pytest.raises(UserError, match="--conservatism: iql has no such setting"):
+        _runs("--baseline iql --conservatism 3")
     with pytest.raises(UserError, match="unknown baseline 'iqll'; did you mean iql"):
         _runs("--baseline iqll")
 
