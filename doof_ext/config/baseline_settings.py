@@ -203,6 +203,11 @@ class BaselineConfig(RunSettings):
         return "finetune_online"
 
 
+def is_method(algo: object) -> bool:
+    """Whether what a file has under ``algo`` is a baseline's name."""
+    return isinstance(algo, str) and algo in METHODS
+
+
 def is_for(stage: str, algo: str) -> bool:
     """Whether a method has the settings of a part."""
     return algo in _METHODS_OF.get(stage, METHODS)

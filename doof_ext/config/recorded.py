@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from doof_ext.config.baseline_settings import METHODS, BaselineConfig
+from doof_ext.config.baseline_settings import BaselineConfig, is_method
 from doof_ext.config.resolution import Settings, resolve
 from doof_ext.config.rules import Rules, fits, flag, rules_of
 from doof_ext.config.run_settings import RunSettings
@@ -51,7 +51,7 @@ def recorded_settings(directory: str) -> dict[str, Any]:
 
 def class_of(settings: Mapping[str, Any]) -> type[RunSettings]:
     """Whose settings these are, by name: Config or BaselineConfig."""
-    return BaselineConfig if settings.get("algo") in METHODS else Config
+    return BaselineConfig if is_method(settings.get("algo")) else Config
 
 
 def differences(

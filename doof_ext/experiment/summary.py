@@ -13,7 +13,7 @@ import torch
 
 from doof_ext import kit
 from doof_ext.config import Config, RunSettings
-from doof_ext.config.baseline_settings import METHODS
+from doof_ext.config.baseline_settings import is_method
 from doof_ext.data import LoadedDataset
 from doof_ext.errors import UserError
 from doof_ext.evaluation.dynamics_distance import TruePairs, summarise
@@ -156,14 +156,14 @@ def read_summary(path: str) -> dict[str, Any]:
     Of earlier versions, whose score was that of the last evaluation alone, that is ``last_10``; what they lack is None.
     """
     summary = read_json(path)
-    schema = _SCHEMA if summary.get("algo") in METHODS else _SCHEMA | _OF_DOOF
+    schema = _SCHEMA if is_method(summary.get("algo")) else _SCHEMA | _OF_DOOF
     for name, kind in schema.items():
         if not isinstance(summary.get(name), kind):
             raise UserError(f"{path} is damaged: it has no usable {name!r}")
     for name in ("source", "id", "transitions"):
         if name not in summary["dataset"]:
             raise UserError(f"{path} is damaged: its dataset has no {name!r}")
-    for name in ("pretrained", *(["online"] if summary["algo"] in METHODS else []), "finetuned"):
+    for name in ("pretrained", *(["online"] if is_method(summary["algo"]) else []), "finetuned"):
         if name not in summary["scores"]:
             raise UserError(f"{path} is damaged: it has no score {name!r}")
     for name, score in summary["scores"].items():

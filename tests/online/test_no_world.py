@@ -121,8 +121,11 @@ def test_reports_cope_without_scores(unseen, tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"eval_episodes": 0, "final_episodes": 5}, "--final-episodes: with --eval-episodes 0 nothing but stage 3"),
-        ({"eval_episodes": 0, "render": True}, "--render: with --eval-episodes 0 nothing but stage 3 touches"),
+        (
+            {"eval_episodes": 0, "final_episodes": 5},
+            "--final-episodes: with --eval-episodes 0 nothing but the online steps",
+        ),
+        ({"eval_episodes": 0, "render": True}, "--render: with --eval-episodes 0 nothing but the online steps touches"),
         ({"env": "none"}, "--env none: give the data with --source hdf5:FILE"),
         ({"env": "none", "source": "recipe"}, "--env none: give the data with --source hdf5:FILE"),
         ({"env": "none", "source": "hdf5:a", "env_id": "Pendulum-v1"}, "give one of them"),
