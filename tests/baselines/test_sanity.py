@@ -3,13 +3,11 @@
 import pytest
 import torch
 
-from doof_ext.baselines.fowm import FOWM
 from doof_ext.baselines.replay import Replay
 from doof_ext.baselines.run import build_agent
 from doof_ext.baselines.spot import SPOT
 from doof_ext.config import BaselineConfig, resolve
 from doof_ext.data.recipe import generate
-from doof_ext.evaluation.returns import evaluate
 from doof_ext.tasks import get_spec, make_env
 
 pytestmark = pytest.mark.slow
@@ -37,11 +35,6 @@ def _trained(medium, algo, steps, prepare=0, **settings):
     return agent, replay, losses
 
 
-def _score(medium, agent, episodes=10):
-    torch.manual_seed(0)
-    return evaluate(agent, medium[1], episodes).mean
-
-
 def test_spots_actions_are_denser_than_td3s(medium):
     """With λ = 0 SPOT is TD3; the same density judges both."""
     spot, replay, _ = _trained(medium, "spot", 2000, prepare=1500)
@@ -54,11 +47,7 @@ def test_spots_actions_are_denser_than_td3s(medium):
     assert of_spot < of_td3
 
 
-def test_fowms_model_learns_and_its_plans_beat_its_policy(medium):
-    agent, _, losses = _trained(medium, "fowm", 3000, hidden_dims=(128, 128))
-    assert isinstance(agent, FOWM)
+def test_fowms_model_learns(medium):
+    _, _, losses = _trained(medium, "fowm", 3000, hidden_dims=(128, 128))
     first, last = (sum(float(one["loss/reward"]) for one in part) for part in (losses[:200], losses[-200:]))
     assert last < 0.5 * first
-    planned = _score(medium, agent, episodes=5)
-    agent.act = lambda obs, deterministic: agent.prior(obs)
-    assert planned > _score(medium, agent, episodes=5)
