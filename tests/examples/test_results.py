@@ -59,3 +59,26 @@ def test_the_seeds_in_the_docs_are_the_summaries():
         scores = [doof["scores"]["pretrained"], control["scores"]["finetuned"], doof["scores"]["finetuned"]]
         cells = [f"{score['last_10']:.1f}" for score in scores] + [f"{doof['gain'] - control['gain']:+.1f}"]
         assert f"| {doof['seed']} | {' | '.join(cells)} |" in page
+
+
+def test_the_guards_table_is_what_the_summaries_say():
+    """results/guard: each run is a row, and where the guard returned the pretrained policy nothing was lost."""
+    page = (ROOT / "results" / "guard" / "README.md").read_text()
+    paths = sorted((ROOT / "results" / "guard").rglob("summary.json"))
+    assert page.count("| on |") + page.count("| off |") == len(paths)
+    for path in paths:
+        summary = read_summary(path)
+        scores, (choice,) = summary["scores"], summary["policy_choice"] or [None]
+        returned = (
+            "the last" if choice is None else f"epoch {choice['epoch']}" if choice["epoch"] else "the pretrained policy"
+        )
+        numbers = (
+            scores["pretrained"]["last_10"],
+            scores["finetuned"]["last_10"],
+            scores["finetuned"]["final"]["mean"],
+        )
+        cells = [*(f"{number:.1f}" for number in numbers), f"{summary['gain']:+.1f}", returned]
+        guard = "off" if choice is None else "on"
+        assert f"| {summary['seed']} | {guard} | {' | '.join(cells)} |" in page
+        if returned == "the pretrained policy":
+            assert summary["gain"] == 0 and scores["finetuned"]["final"] == scores["pretrained"]["final"]
