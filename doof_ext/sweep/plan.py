@@ -124,7 +124,7 @@ def plan_runs(argvs: Iterable[list[str]]) -> list[PlannedRun]:
         if taken:
             raise UserError(f"--{taken[0]} is not for a sweep, which finds in --logdir what it can go on from")
         settings: type[RunSettings] = Config if method is None else BaselineConfig
-        run = PlannedRun(command_line(flags), settings_from(flags, settings))
+        run = PlannedRun(command_line(flags) if mixed else argv, settings_from(flags, settings))
         if run.identity not in runs:
             runs[run.identity], given[run.identity] = run, flags
     for key, run in runs.items():
