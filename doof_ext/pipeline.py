@@ -23,7 +23,7 @@ from doof_ext.evaluation.model_return import ModelReturns, first_states
 from doof_ext.experiment.controls import gains_over_controls
 from doof_ext.experiment.experiment import Experiment, finished_summary
 from doof_ext.experiment.run_directory import check_logdir
-from doof_ext.experiment.summary import build_summary
+from doof_ext.experiment.summary import build_summary, doof_results
 from doof_ext.files import finite
 from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -49,13 +49,9 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         StoppedAfter: It has ended where ``config.stop_after`` asks it to; the run can be resumed.
         Interrupted: A signal asked it to stop; the run can be resumed.
     """
-    prepare_torch(config)
-    if not config.resume:
-        check_logdir(config.logdir)
-    finished = finished_summary(config)
+    finished = begin(config)
     if finished is not None:
-        assert config.resume
-        return finished, config.resume
+        return finished
     env, loaded = open_task(config)
     findings = check_data(config, env, loaded.dataset)
     with Experiment(config, loaded, steps_to_take_over(config, env, loaded.dataset)) as experiment:
@@ -65,6 +61,23 @@ def run(config: Config) -> tuple[dict[str, Any], str]:
         pretraining = run_stage(pretrain, ctx, offline)
         summary = finetune_and_summarise(ctx, experiment, pretraining, offline)
     return summary, experiment.directory
+
+
+def begin(config: RunSettings) -> tuple[dict[str, Any], str] | None:
+    """What any run begins with: sets torch up, and checks where it is to be.
+
+    Returns:
+        The summary and the run directory of a run that is complete already, else None.
+
+    Raises:
+        UserError: The device or the log directory is not to be had, or the run cannot be resumed.
+    """
+    prepare_torch(config)
+    if not config.resume:
+        check_logdir(config.logdir)
+        return None
+    finished = finished_summary(config)
+    return None if finished is None else (finished, config.resume)
 
 
 def open_task(config: RunSettings) -> tuple[Any, LoadedDataset]:
@@ -134,7 +147,8 @@ def finetune_and_summarise(
         reason = record_video(env, policy, experiment.files.video)
         ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
     stages = ctx.state.stage_records
-    summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final, pairs, before, after)
+    summary = build_summary(config, env, loaded, stages, finetuning.scores, finetuning.final)
+    summary |= doof_results(config, pairs, before, after)
     summary |= {"rounds": finetuning.rounds, "rounds_ended_by": finetuning.ended_by}
     summary["guard"] = [verdict.for_summary() for verdict in finetuning.verdicts]
     summary["policy_choice"] = [{"round": round, **vars(choice)} for round, choice in finetuning.choices.items()]

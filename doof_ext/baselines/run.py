@@ -21,9 +21,8 @@ from doof_ext.checkpointing.random_state import seed_generators
 from doof_ext.config import BaselineConfig
 from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.consistency import check_consistency
-from doof_ext.experiment.experiment import Experiment, finished_summary
-from doof_ext.experiment.run_directory import check_logdir
-from doof_ext.experiment.summary import build_run_summary
+from doof_ext.experiment.experiment import Experiment
+from doof_ext.experiment.summary import build_summary
 from doof_ext.learning.factory import build_termination_fn
 from doof_ext.tasks import TaskSpec, make_env
 from doof_ext.tasks.video import record_video
@@ -40,21 +39,11 @@ def run(config: BaselineConfig) -> tuple[dict[str, Any], str]:
         config: Resolved settings (see doof_ext.config.resolve).
 
     Returns:
-        The summary, as in result/summary.json, and the run directory.
-
-    Raises:
-        UserError: The settings, data or machine do not fit; nothing is written.
-        RunStoppedError: Training diverges, the environment fails or the disk is full; the run can be resumed.
-        StoppedAfter: It has ended where ``config.stop_after`` asks it to; the run can be resumed.
-        Interrupted: A signal asked it to stop; the run can be resumed.
+        The summary, as in result/summary.json, and the run directory. What it raises is what pipeline.run does.
     """
-    pipeline.prepare_torch(config)
-    if not config.resume:
-        check_logdir(config.logdir)
-    finished = finished_summary(config)
+    finished = pipeline.begin(config)
     if finished is not None:
-        assert config.resume
-        return finished, config.resume
+        return finished
     env, loaded = pipeline.open_task(config)
     online_env = make_env(env.spec, seed=config.seed, physics=config.physics)  # an evaluation would end its episode
     scaled = bool(config.normalize_rewards)
@@ -84,8 +73,7 @@ def run(config: BaselineConfig) -> tuple[dict[str, Any], str]:
             reason = record_video(env, finetuned.policy, experiment.files.video)
             ctx.logger.log(f"no video: {reason}" if reason else "video: result/finetuned_policy.mp4")
         scores = {name: stage.scores for name, stage in trained.items()}
-        summary = build_run_summary(config, env, loaded, ctx.state.stage_records, scores, final)
-        summary |= {"rounds": 1, "distance": {}, "model_return": {}, "gain_over": {}}
+        summary = build_summary(config, env, loaded, ctx.state.stage_records, scores, final)
         experiment.finish(summary)
     return summary, experiment.directory
 

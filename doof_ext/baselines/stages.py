@@ -169,7 +169,7 @@ def finetune_online(ctx: RunContext, agent: Agent, replay: Replay, env: Any) -> 
 
     def learn(_: float | None = None) -> None:
         step = training.counts.steps
-        if (step + 1) % config.step_per_epoch == 0:
+        if (step + 1) % config.step_per_epoch == 0 or step + 1 == steps:
             journal.sync()  # a checkpoint may follow, which must not know of more
         replay.add_step(journal.rows[step])
         agent.count_online_step()

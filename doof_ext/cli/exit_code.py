@@ -27,15 +27,15 @@ def closing_table(summary: Mapping[str, Any]) -> str:
     data = summary["dataset"]
     kind = "recipe data" if data["source"] == "recipe" else f"{data['source']} data"
     lines = [f"{summary['task']}, {kind}, {data['transitions']} transitions + {summary['online_steps']} online steps"]
-    estimates = _model_returns(summary["model_return"], summary.get("horizon", 0))
+    estimates = _model_returns(summary["model_return"], summary["horizon"])
     if summary["gain"] is None:
         lines += [f"no scores: {summary['scores']['finetuned']['reason']}", *estimates]
     else:
         lines += [*_scores(summary["scores"]), *estimates, _gain(summary), _legend(summary["scores"]["finetuned"])]
     lines += _distance(summary["distance"])
-    lines += [_ratios(round, choice) for round, choice in enumerate(summary.get("ratio_choice", ()), start=1)]
-    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary.get("guard", ()), start=1)]
-    lines += map(_choice, summary.get("policy_choice", ()))
+    lines += [_ratios(round, choice) for round, choice in enumerate(summary["ratio_choice"], start=1)]
+    lines += [_verdict(round, verdict) for round, verdict in enumerate(summary["guard"], start=1)]
+    lines += map(_choice, summary["policy_choice"])
     if summary.get("rounds_ended_by") is not None:
         lines.append(f"rounds: none after round {summary['rounds']}, {summary['rounds_ended_by']}")
     return "\n".join(lines)

@@ -131,18 +131,22 @@ class BaselineConfig(RunSettings):
     )
 
     algo: str = option("iql", "the method", choices=tuple(METHODS))
-    tau: float = option(None, "rate at which target networks follow", stage="policy", ge=0, le=1, default_from="task")
+    tau: float = option(None, "rate at which target networks follow", stage="policy", ge=0, le=1, default_from="method")
     normalize_observations: bool = option(
-        None, "give the networks observations less D's mean over its spread", stage="policy", default_from="task"
+        None, "give the networks observations less D's mean over its spread", stage="policy", default_from="method"
     )
     normalize_rewards: bool = option(
-        None, "train on rewards times 1000 over the span of D's episode returns", stage="policy", default_from="task"
+        None, "train on rewards times 1000 over the span of D's episode returns", stage="policy", default_from="method"
     )
     expectile: float | None = option(
-        None, "of the value's regression (tau of its eq. 5)", stage="iql", gt=0, lt=1, default_from="task"
+        None, "of the value's regression (tau of its eq. 5)", stage="iql", gt=0, lt=1, default_from="method"
     )
     advantage_temperature: float | None = option(
-        None, "inverse temperature of the policy's weights (beta of its eq. 7)", stage="iql", ge=0, default_from="task"
+        None,
+        "inverse temperature of the policy's weights (beta of its eq. 7)",
+        stage="iql",
+        ge=0,
+        default_from="method",
     )
     selection_temperature: float | None = option(
         10.0,
@@ -152,10 +156,10 @@ class BaselineConfig(RunSettings):
         after_pretraining=True,
     )
     conservatism: float | None = option(
-        None, "weight of the conservative term (alpha of its eq. 4)", stage="cql", ge=0, default_from="task"
+        None, "weight of the conservative term (alpha of its eq. 4)", stage="cql", ge=0, default_from="method"
     )
     max_q_backup: bool | None = option(
-        None, "the Q target is the best of the sampled next actions", stage="cql", default_from="task"
+        None, "the Q target is the best of the sampled next actions", stage="cql", default_from="method"
     )
     sampled_actions: int | None = option(
         10, "actions that the conservative term is estimated with, of each kind", stage="cql", ge=1
@@ -166,11 +170,11 @@ class BaselineConfig(RunSettings):
         stage="mixed",
         ge=0,
         le=1,
-        default_from="task",
+        default_from="method",
         after_pretraining=True,
     )
     density_weight: float | None = option(
-        None, "weight of the density penalty (lambda)", stage="spot", ge=0, default_from="task"
+        None, "weight of the density penalty (lambda)", stage="spot", ge=0, default_from="method"
     )
     density_weight_end: float | None = option(
         None,
@@ -178,7 +182,7 @@ class BaselineConfig(RunSettings):
         stage="spot",
         ge=0,
         le=1,
-        default_from="task",
+        default_from="method",
         after_pretraining=True,
     )
     density_epochs: int | None = option(
@@ -186,11 +190,11 @@ class BaselineConfig(RunSettings):
         "epochs of training the density, before the policy's; a tenth of --epoch by default",
         stage="spot",
         ge=1,
-        default_from="task",
+        default_from="method",
     )
 
     disagreement_cost: float | None = option(
-        None, "of the critics' standard deviation in a plan (lambda)", stage="fowm", ge=0, default_from="task"
+        None, "of the critics' standard deviation in a plan (lambda)", stage="fowm", ge=0, default_from="method"
     )
 
     @property

@@ -15,18 +15,7 @@ from doof_ext.tasks import name_of_env
 
 
 def resolve_baseline(config: BaselineConfig, given: Set[str] = frozenset()) -> BaselineConfig:
-    """Fills in what is left open from the preset and the method, and checks every value.
-
-    Args:
-        config: The settings.
-        given: Names of the settings that the user chose: a preset leaves those alone.
-
-    Returns:
-        The complete settings; those that the method does not have are None.
-
-    Raises:
-        UserError: A value breaks its rules, is of another method, or two do not fit together.
-    """
+    """:func:`~doof_ext.config.resolution.resolve` for a baseline; settings that its method lacks become None."""
     config = dataclasses.replace(config, **with_expanded_paths(dataclasses.asdict(config)))
     if config.env_id is not None and "task" not in given:
         config = dataclasses.replace(config, task=name_of_env(config.env_id))

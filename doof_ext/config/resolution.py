@@ -25,7 +25,7 @@ def resolve(config: Settings, given: Set[str] = frozenset()) -> Settings:
         The complete settings.
 
     Raises:
-        UserError: A value breaks its rules, or two do not fit together.
+        UserError: A value breaks its rules, is of another method, or two do not fit together.
     """
     if isinstance(config, BaselineConfig):
         return cast(Settings, resolve_baseline(config, given))

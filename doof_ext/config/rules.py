@@ -18,7 +18,7 @@ class Rules:
         stage: What it belongs to, a key of STAGES.
         choices: The values it may take.
         ge, gt, le, lt: Bounds of the value; of each number, where there are several.
-        default_from: Who fills it in where the user leaves it open: "task" or "preset".
+        default_from: Who fills it in where the user leaves it open: "task", "preset" or "method".
         after_pretraining: Whether stage 1 does not depend on it.
         resumable: Whether a run may be resumed with another value, since no result depends on it.
     """

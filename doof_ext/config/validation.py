@@ -24,18 +24,7 @@ from doof_ext.uncertainty.defaults import task_defaults
 
 
 def resolve_doof(config: Config, given: Set[str] = frozenset()) -> Config:
-    """Fills in what is left open from the preset and the task, and checks every value.
-
-    Args:
-        config: The settings.
-        given: Names of the settings that the user chose: a preset leaves those alone.
-
-    Returns:
-        The complete settings.
-
-    Raises:
-        UserError: A value breaks its rules, or two do not fit together.
-    """
+    """:func:`~doof_ext.config.resolution.resolve` for a DOOF run."""
     config = dataclasses.replace(config, **with_expanded_paths(dataclasses.asdict(config)))
     if config.env_id is not None and "task" not in given:
         config = dataclasses.replace(config, task=name_of_env(config.env_id))

@@ -25,7 +25,7 @@ from doof_ext.files import read_json
 _NOT_EVALUATED = "nothing was evaluated in the environment (--eval-episodes 0)"
 
 
-def build_run_summary(
+def build_summary(
     config: RunSettings,
     env: Any,
     loaded: LoadedDataset,
@@ -33,7 +33,7 @@ def build_run_summary(
     stage_scores: Mapping[str, StageScores],
     final: Mapping[str, Evaluation],
 ) -> dict[str, Any]:
-    """What the summary of any run has.
+    """The summary of a run; what only DOOF's have is empty in it, see :func:`doof_results`.
 
     Args:
         config: The settings.
@@ -58,6 +58,14 @@ def build_run_summary(
         "online_steps": sum(stage["env_steps"] for stage in stages),
         "scores": scores,
         "gain": _gain(scores),
+        "gain_over": {},
+        "rounds": 1,
+        "horizon": 0,
+        "model_return": {},
+        "distance": {},
+        "guard": [],
+        "policy_choice": [],
+        "ratio_choice": [],
         "stages": list(stages),
         "versions": versions(),
         "threads": torch.get_num_threads(),
@@ -66,26 +74,13 @@ def build_run_summary(
     }
 
 
-def build_summary(
-    config: Config,
-    env: Any,
-    loaded: LoadedDataset,
-    stages: Sequence[Mapping[str, Any]],
-    stage_scores: Mapping[str, StageScores],
-    final: Mapping[str, Evaluation],
-    pairs: Mapping[str, TruePairs],
-    before: Measurements,
-    after: Measurements,
+def doof_results(
+    config: Config, pairs: Mapping[str, TruePairs], before: Measurements, after: Measurements
 ) -> dict[str, Any]:
-    """The summary of a DOOF run: see :func:`build_run_summary`, and the dynamics distance.
+    """What the summary of a DOOF run has besides: its own settings and the dynamics distance.
 
     Args:
         config: The settings.
-        env: The environment.
-        loaded: D with its provenance.
-        stages: The stages' records.
-        stage_scores: By policy: pretrained, exploration, finetuned.
-        final: The final evaluation, by policy; empty where there was none.
         pairs: What the dynamics distance was measured on, by kind.
         before: Distances and u of P̂, by kind.
         after: Those of P̂*.
@@ -100,8 +95,7 @@ def build_summary(
         }
         for kind in pairs
     }
-    summary = build_run_summary(config, env, loaded, stages, stage_scores, final)
-    return summary | {name: getattr(config, name) for name in own} | {"distance": distance}
+    return {name: getattr(config, name) for name in own} | {"distance": distance}
 
 
 def _gain(scores: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -32,3 +32,20 @@ def random_dataset(obs_dim, action_dim, steps, episode=10, terminal=(), seed=0):
         terminals=terminals,
         timeouts=ends & ~terminals,
     )
+
+
+def journal_rows(dataset):
+    """The rows of a dataset as the journal has them."""
+    ends = dataset.terminals | dataset.timeouts
+    return [
+        {
+            "observations": dataset.observations[row],
+            "actions": dataset.actions[row],
+            "next_observations": dataset.next_observations[row],
+            "rewards": dataset.rewards[row],
+            "terminals": dataset.terminals[row],
+            "truncated": dataset.timeouts[row],
+            "starts": row == 0 or bool(ends[row - 1]),
+        }
+        for row in range(len(dataset))
+    ]

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from agents import box_spec, make_agent, random_dataset
+from agents import box_spec, journal_rows, make_agent, random_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,18 +27,8 @@ def _replay(steps=40, online=0):
     data = random_dataset(3, 2, steps, terminal=(1, 2))
     replay = Replay(data, box_spec(3, 2), 30, gamma=0.99)
     taken = random_dataset(3, 2, 30, episode=7, terminal=(0,), seed=3)
-    for row in range(online):
-        replay.add_step(
-            {
-                "observations": taken.observations[row],
-                "actions": taken.actions[row],
-                "next_observations": taken.next_observations[row],
-                "rewards": taken.rewards[row],
-                "terminals": taken.terminals[row],
-                "truncated": taken.timeouts[row],
-                "starts": row % 7 == 0,
-            }
-        )
+    for row in journal_rows(taken)[:online]:
+        replay.add_step(row)
     return replay
 
 

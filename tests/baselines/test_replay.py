@@ -3,26 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from agents import box_spec, random_dataset
+from agents import box_spec, journal_rows, random_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from doof_ext.baselines.replay import Replay, returns_to_go
 from doof_ext.errors import UserError
-
-
-def _steps(dataset, rows):
-    """Rows of a dataset as the journal has them."""
-    for row in rows:
-        yield {
-            "observations": dataset.observations[row],
-            "actions": dataset.actions[row],
-            "next_observations": dataset.next_observations[row],
-            "rewards": dataset.rewards[row],
-            "terminals": dataset.terminals[row],
-            "truncated": dataset.timeouts[row],
-            "starts": row == 0 or bool(dataset.terminals[row - 1] | dataset.timeouts[row - 1]),
-        }
 
 
 def test_returns_are_those_of_a_loop():
@@ -59,7 +45,7 @@ def test_an_unfinished_episode_is_no_part_of_the_span():
 def test_an_episode_that_a_resume_cut_has_an_end():
     replay = Replay(random_dataset(2, 1, 40), box_spec(2, 1), 25, gamma=0.9)
     online = random_dataset(2, 1, 25, episode=7, seed=1)
-    rows = list(_steps(online, range(25)))
+    rows = journal_rows(online)
     rows[3]["starts"] = True  # the environment could not be restored
     for row in rows:
         replay.add_step(row)
@@ -80,7 +66,7 @@ def test_online_steps_have_their_returns_once_the_episode_has_ended():
     data, online = random_dataset(2, 1, 40), random_dataset(2, 1, 25, terminal=(0,), seed=1)
     replay = Replay(data, box_spec(2, 1), 25, gamma=0.9)
     expected = returns_to_go(online, online.rewards, 0.9)
-    for taken, row in enumerate(_steps(online, range(25)), start=1):
+    for taken, row in enumerate(journal_rows(online), start=1):
         replay.add_step(row)
         ended = taken // 10 * 10
         np.testing.assert_allclose(replay.returns[40 : 40 + ended, 0], expected[:ended], rtol=1e-5)
@@ -97,7 +83,7 @@ def test_a_batch_has_its_part_of_online_rows(count, ratio, taken):
     data, online = random_dataset(1, 1, 40), random_dataset(1, 1, 20, seed=1)
     data.rewards[:], online.rewards[:] = 0.0, 1.0
     replay = Replay(data, box_spec(1, 1), 20, gamma=0.9)
-    for row in _steps(online, range(taken)):
+    for row in journal_rows(online)[:taken]:
         replay.add_step(row)
     batch = replay.draw(count, ratio)
     assert len(batch["rewards"]) == count
@@ -108,7 +94,7 @@ def test_without_a_ratio_every_row_is_as_likely():
     data, online = random_dataset(1, 1, 30), random_dataset(1, 1, 10, seed=1)
     data.rewards[:], online.rewards[:] = 0.0, 1.0
     replay = Replay(data, box_spec(1, 1), 20, gamma=0.9)
-    for row in _steps(online, range(10)):
+    for row in journal_rows(online):
         replay.add_step(row)
     torch.manual_seed(0)
     assert float(replay.draw(40_000)["rewards"].mean()) == pytest.approx(0.25, abs=0.01)
