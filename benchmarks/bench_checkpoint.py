@@ -16,7 +16,7 @@ from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config import Config, resolve
 from doof_ext.learning.factory import build_dynamics, build_fake_buffer, build_policy, rollout_setting
-from doof_ext.learning.policy_trainer import DOOFTrainer, cosine_schedule
+from doof_ext.learning.policy_trainer import DOOFTrainer
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import make_env
 
@@ -64,7 +64,7 @@ def main():
             rollout_setting(config),
             epoch=epochs,
             step_per_epoch=config.step_per_epoch,
-            lr_scheduler=cosine_schedule(policy.actor_optim, epochs),
+            lr_scheduler=policy.lr_schedule(epochs),
             on_epoch=lambda *_: ends.append(time.perf_counter()),
             state=TrainingState(store, config.checkpoint_every),
         )

@@ -19,12 +19,14 @@ import torch
 
 from doof_ext import pipeline
 from doof_ext.algorithm import doof
+from doof_ext.algorithm.context import StageContext
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.config import BaselineConfig, Config, config_from, resolve
 from doof_ext.data.dataset import read_dataset
 from doof_ext.data.recipe import generate
 from doof_ext.errors import Interrupted
 from doof_ext.learning.factory import build_dynamics
+from doof_ext.learning.policy_trainer import DOOFTrainer
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env, specs
 
@@ -335,3 +337,47 @@ def damaged(whole, damage, rng):
     if damage == "truncated":
         return whole[:place]
     return whole[:place] + bytes([whole[place] ^ (1 << rng.randrange(8))]) + whole[place + 1 :]
+
+
+@pytest.fixture
+def context(tiny, env, logger):
+    """A factory of stage contexts with tiny settings; keyword arguments override."""
+    return lambda **overrides: StageContext(tiny(**overrides), env, logger)
+
+
+@pytest.fixture
+def trainers(monkeypatch):
+    """Every trainer that a stage makes, with the weights its policy had before training and the batches it drew."""
+    made = []
+    train = DOOFTrainer.train
+
+    def spy(self):
+        state = {name: value.clone() for name, value in self.policy.state_dict().items()}
+        batches, starts = [], []
+        learn, rollout = self.policy.learn, self.policy.rollout
+        self.policy.learn = lambda batch: batches.append(_joined(batch)) or learn(batch)
+        self.policy.rollout = lambda obs, length: starts.append((obs, length)) or rollout(obs, length)
+        made.append(dict(trainer=self, initial=state, batches=batches, starts=starts))
+        return train(self)
+
+    monkeypatch.setattr(DOOFTrainer, "train", spy)
+    return made
+
+
+def _joined(batch):
+    """The real rows, then the fake ones, and how many of them are real."""
+    rows = {name: torch.cat([batch["real"][name], batch["fake"][name]]) for name in batch["real"]}
+    return rows | {"real_rows": len(batch["real"]["rewards"])}
+
+
+def marked(buffer, mark):
+    """A copy whose rewards and first coordinate are ``mark``: rows that tell where they come from."""
+    rows = buffer.sample_all()
+    rows["rewards"][:] = mark
+    rows["observations"][:, 0] = mark
+    return TensorReplayBuffer.from_dataset(rows)
+
+
+def rows_with(batch, mark):
+    """How many rows of a batch a mark tells."""
+    return int((batch["rewards"] == mark).sum())

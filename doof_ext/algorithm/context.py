@@ -12,6 +12,8 @@ from doof_ext.config import Config, RunSettings
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.evaluation.model_return import ModelReturns
+from doof_ext.learning.factory import build_policy
+from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.tasks import TaskSpec
 
 
@@ -36,6 +38,8 @@ def _in_memory(round: int) -> OnlineJournal:
 
 
 Context = TypeVar("Context", bound="RunContext")
+PolicyBuilder = Callable[..., ModelBasedPolicy]
+"""What builds a policy, with factory.build_policy's arguments."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class StageContext(RunContext):
         model_return: What estimates a policy's return in a dynamics; None for nothing.
         data_return: The mean return of D's episodes.
         logs_curve: Whether trainings are rows of the run's curve.
+        build_policy: What builds the policies.
     """
 
     config: Config
@@ -89,6 +94,7 @@ class StageContext(RunContext):
     model_return: ModelReturns | None = None
     data_return: float | None = None
     logs_curve: bool = True
+    build_policy: PolicyBuilder = build_policy
 
     def at(self, round: int, first_timestep: int) -> StageContext:
         """The same for another round, or another place on the curve."""

@@ -8,7 +8,7 @@ from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.factory import build_fake_buffer, build_policy
+from doof_ext.learning.factory import build_fake_buffer
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.policy_trainer import ExplorationTrainer
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -70,7 +70,7 @@ def train_exploration_policy(
     config, bonus = ctx.config, ctx.config.exploration_coef
     assert bonus is not None  # an automatic ratio has been chosen
     coef = bonus if config.explore_rollouts == "bonus" else -config.penalty_coef
-    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=coef, start_from=pretrained)
+    policy = ctx.build_policy(config, ctx.spec, dynamics, uncertainty_coef=coef, start_from=pretrained)
     uncertainty_buffer = make_uncertainty_buffer(offline, policy, config.uncertainty_buffer_size, bonus)
     scores = train_policy(
         ctx,

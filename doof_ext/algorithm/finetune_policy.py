@@ -10,7 +10,7 @@ from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.factory import build_fake_buffer, build_policy
+from doof_ext.learning.factory import build_fake_buffer
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.policy_trainer import PolicyFinetuneTrainer
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -55,7 +55,7 @@ def finetune_policy(
     first states of D and of ``online_data``.
     """
     config = ctx.config
-    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef, start_from=pretrained)
+    policy = ctx.build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef, start_from=pretrained)
     if online is None:
         real_sources, start_sources = [(offline, config.real_ratio)], [(offline, 1.0)]
     else:

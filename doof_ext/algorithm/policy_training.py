@@ -6,7 +6,7 @@ from doof_ext.algorithm.context import StageContext
 from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.factory import rollout_setting
 from doof_ext.learning.policy import ModelBasedPolicy
-from doof_ext.learning.policy_trainer import DOOFTrainer, PolicyObserver, Sources, cosine_schedule
+from doof_ext.learning.policy_trainer import DOOFTrainer, PolicyObserver, Sources
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.progress import StageProgress, policy_epochs
 
@@ -43,7 +43,7 @@ def train_policy(
             step_per_epoch=config.step_per_epoch,
             batch_size=config.batch_size,
             eval_episodes=config.eval_episodes,
-            lr_scheduler=cosine_schedule(policy.actor_optim, epochs),
+            lr_scheduler=policy.lr_schedule(epochs),
             real_sources=real_sources,
             bonus_sources=bonus_sources,
             start_sources=start_sources,

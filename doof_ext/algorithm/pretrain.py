@@ -8,10 +8,10 @@ import torch
 
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.policy_training import train_policy
-from doof_ext.checkpointing.training_state import Counters, TrainingState
+from doof_ext.checkpointing.training_state import Counters
 from doof_ext.evaluation.returns import StageScores
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.factory import build_dynamics, build_fake_buffer, build_policy
+from doof_ext.learning.factory import build_dynamics, build_fake_buffer
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.learning.policy_trainer import DOOFTrainer
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -36,7 +36,10 @@ class Pretraining:
 
 
 def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
-    """Fits P̂ to D (eq. 1), then trains π_off on 5 % D and 95 % rollouts with reward r − λ_off·u (eq. 2)."""
+    """Fits P̂ to D (eq. 1), then trains π_off on 5 % D and 95 % rollouts with reward r − λ_off·u (eq. 2).
+
+    With ``config.real_ratio`` 1 the policy learns from D alone.
+    """
     config = ctx.config
     dynamics = build_dynamics(config, ctx.spec)
     with StageProgress("1 pretrain dynamics", config.dynamics_epochs, ctx.logger) as progress:
@@ -51,7 +54,7 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
             on_epoch=dynamics_epochs(progress),
             state=ctx.state,
         )
-    policy = build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef)
+    policy = ctx.build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef)
     fake_buffer = build_fake_buffer(config, ctx.spec)
     scores = train_policy(
         ctx,
@@ -63,15 +66,23 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
         real_sources=[(offline, config.real_ratio)],
         start_sources=[(offline, 1.0)],
     )
-    pairs = draw_fake_pairs(fake_buffer, config.distance_samples, ctx.state)
+    pairs = draw_fake_pairs(ctx, policy, offline, fake_buffer)
     return Pretraining(policy, dynamics, pairs, scores, config.epoch * config.step_per_epoch, dynamics_steps)
 
 
-def draw_fake_pairs(fake_buffer: TensorReplayBuffer, count: int, state: TrainingState) -> dict[str, torch.Tensor]:
-    """``count`` pairs of the fake buffer at the end of stage 1: observations [count, O], actions [count, A]."""
-    pairs = Counters()
-    if not state.restore("fake_pairs", {"pairs": pairs}):
+def draw_fake_pairs(
+    ctx: StageContext, policy: ModelBasedPolicy, offline: TensorReplayBuffer, fake_buffer: TensorReplayBuffer
+) -> dict[str, torch.Tensor]:
+    """``distance_samples`` pairs of the fake buffer at the end of stage 1: observations [N, O], actions [N, A].
+
+    Where nothing was learned from rollouts, there is one first.
+    """
+    pairs, count = Counters(), ctx.config.distance_samples
+    if not ctx.state.restore("fake_pairs", {"pairs": pairs}):
+        if not len(fake_buffer):
+            starts = offline.sample(count)["observations"]
+            fake_buffer.add_batch(**policy.rollout(starts, ctx.config.rollout_length)[0])
         rows = fake_buffer.sample(count)
         pairs.observations, pairs.actions = rows["observations"], rows["actions"]
-        state.commit("pairs")
+        ctx.state.commit("pairs")
     return vars(pairs)

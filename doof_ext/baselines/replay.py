@@ -53,7 +53,7 @@ class Replay(TensorReplayBuffer):
         action_dim = dataset.actions.shape[1]
         super().__init__(offline + online_steps, (obs_dim,), action_dim=action_dim, device=device)
         self.offline, self.gamma = offline, gamma
-        self.reward_scale = _SPAN / _span(dataset) if normalize_rewards else 1.0
+        self.reward_scale = reward_scale(dataset) if normalize_rewards else 1.0
         low, high = (np.asarray(bound, np.float32) for bound in (spec.action_low, spec.action_high))
         self._middle, self._half = (high + low) / 2, (high - low) / 2
         self._starts = offline  # the first row of the episode that runs
@@ -137,8 +137,12 @@ def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
     return out
 
 
-def _span(dataset: Dataset) -> float:
-    """The difference of D's largest and least episode return."""
+def reward_scale(dataset: Dataset) -> float:
+    """What rewards are multiplied by so that D's episode returns span 1 000 (IQL, Appendix C).
+
+    Raises:
+        UserError: All of D's episodes have the same return, so that there is no span.
+    """
     returns, _ = returns_and_lengths(dataset)
     ended = returns[: int((dataset.terminals | dataset.timeouts).sum())]
     whole = ended if len(ended) else returns
@@ -148,4 +152,4 @@ def _span(dataset: Dataset) -> float:
             "all of D's episodes have the same return, which rewards cannot be scaled by; give "
             "--normalize-rewards false"
         )
-    return span
+    return _SPAN / span

@@ -19,6 +19,7 @@ STAGES = {
     "policy": "policy (stages 1, 2, 5)",
     "uncertainty": "uncertainty estimators",
     "mobile": "MOBILE only (--algo mobile)",
+    "iql": "IQL in the model only (--algo doof-iql)",
     "rollouts": "model rollouts (stages 1, 2, 5)",
     "dynamics": "dynamics (stages 1, 4)",
     "pretrain": "stage 1, offline pretraining (Appendix B.1)",
@@ -37,6 +38,10 @@ RATIOS = (0.25, 0.5, 1.0, 2.0)
 """Those that ``--exploration-ratio auto`` tries: the paper's (Figure 6)."""
 
 
+IN_MODEL = "doof-iql"
+"""The algorithm that is no kit's: see baselines.in_model."""
+
+
 @dataclass
 class Config(RunSettings):
     """Settings of one DOOF run. Until resolved, None may mean: the task's value (Tables 4 and 5) or the preset's."""
@@ -46,7 +51,11 @@ class Config(RunSettings):
     preset: str = option(
         "paper", "budgets, and whether there is a guard", choices=tuple(PRESETS), after_pretraining=True
     )
-    algo: str = option("mopo", "the offline algorithm", choices=("mopo", "mobile"))
+    algo: str = option(
+        "mopo",
+        "the offline algorithm; doof-iql, IQL beside a model, is experimental",
+        choices=("mopo", "mobile", IN_MODEL),
+    )
     uncertainty: str = option(
         None, f"estimator of u(s, a): {', '.join(estimator_names())}; aleatoric by default, with MOBILE its own"
     )
@@ -122,6 +131,19 @@ class Config(RunSettings):
     max_q_backup: bool = option(False, "the Q target is the best of ten sampled next actions", stage="mobile")
     nonnegative_target: bool = option(
         True, "clamp the Q target at 0, as the kit does; wrong for negative returns", stage="mobile"
+    )
+    expectile: float | None = option(None, "of the value's regression", stage="iql", gt=0, lt=1, default_from="method")
+    advantage_temperature: float | None = option(
+        None, "inverse temperature of the policy's weights", stage="iql", ge=0, default_from="method"
+    )
+    normalize_observations: bool | None = option(
+        None, "give the networks observations less D's mean over its spread", stage="iql", default_from="method"
+    )
+    normalize_rewards: bool | None = option(
+        None,
+        "train on rewards, with u in them, times 1000 over the span of D's episode returns",
+        stage="iql",
+        default_from="method",
     )
     rollout_freq: int = option(1000, "gradient steps between rollouts", stage="rollouts", ge=1)
     rollout_batch_size: int = option(None, "start states per rollout", stage="rollouts", ge=1, default_from="preset")

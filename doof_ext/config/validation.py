@@ -4,7 +4,9 @@ import dataclasses
 import math
 import os
 from collections.abc import Set
+from typing import Any
 
+from doof_ext.config.baseline_settings import DEFAULTS, DEFAULTS_BY_DOMAIN
 from doof_ext.config.completion import (
     budgets_of,
     check_values,
@@ -15,7 +17,7 @@ from doof_ext.config.completion import (
 )
 from doof_ext.config.presets import PRESETS
 from doof_ext.config.rules import flag, rules_of
-from doof_ext.config.settings import Config
+from doof_ext.config.settings import IN_MODEL, Config
 from doof_ext.data import check_source
 from doof_ext.errors import UserError
 from doof_ext.tasks import get_spec, name_of_env, task_names
@@ -39,6 +41,7 @@ def resolve_doof(config: Config, given: Set[str] = frozenset()) -> Config:
     preset = without_evaluation(config, preset)
     uncertainty = config.uncertainty or ("mobile" if config.algo == "mobile" else "aleatoric")
     config = dataclasses.replace(config, **preset, uncertainty=check_estimator(uncertainty))
+    config = _of_iql(config, given)
     from_algorithm = {"auto_alpha": True, **task_defaults(spec, config.algo, config.uncertainty)[0]}
     from_task = [name for name, rules in rules_of(config).items() if rules.default_from == "task"]
     config = with_defaults(
@@ -51,6 +54,23 @@ def resolve_doof(config: Config, given: Set[str] = frozenset()) -> Config:
     if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
         raise UserError(f"--distance-task {config.distance_task} is another system than {spec.name}")
     return config
+
+
+_ROWS_OF_IQL: dict[str, Any] = dict(real_ratio=1.0, finetune_real_ratio=0.25, finetune_online_ratio=0.25)
+"""Parts of a batch of D and D_on where IQL learns beside the model: most rows are recorded ones, as IQL's are."""
+
+
+def _of_iql(config: Config, given: Set[str]) -> Config:
+    """Settings with IQL's own where it is the algorithm; raises UserError for one of them beside another."""
+    own = [name for name, rules in rules_of(config).items() if rules.stage == "iql"]
+    if config.algo != IN_MODEL:
+        for name in own:
+            if getattr(config, name) is not None:
+                raise UserError(f"{flag(name)}: {config.algo} has no such setting; it is for --algo {IN_MODEL}")
+        return config
+    values = {**DEFAULTS["iql"], **DEFAULTS_BY_DOMAIN.get(config.spec.domain, {}).get("iql", {})}
+    config = with_defaults(config, {name: values[name] for name in (*own, "hidden_dims", "actor_lr", "critic_lr")})
+    return dataclasses.replace(config, **{name: of for name, of in _ROWS_OF_IQL.items() if name not in given})
 
 
 def _without_env(config: Config, given: Set[str]) -> Config:
@@ -158,5 +178,5 @@ def _check_together(config: Config) -> None:
         raise UserError(
             "--explore-rollouts penalty needs rewards of two kinds, and MOBILE has u in its Q target: use --algo mopo"
         )
-    if config.real_ratio >= 1:
+    if config.real_ratio >= 1 and config.algo != IN_MODEL:
         refuse("real_ratio", config.real_ratio, "below 1, to leave room for model rollouts")

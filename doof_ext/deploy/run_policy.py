@@ -13,6 +13,7 @@ from torch import nn
 from doof_ext import kit
 from doof_ext.config import Config
 from doof_ext.config.recorded import class_of, recorded_settings
+from doof_ext.config.settings import IN_MODEL
 from doof_ext.deploy import POLICIES
 from doof_ext.deploy.numpy_policy import NumpyPolicy
 from doof_ext.errors import UserError
@@ -104,6 +105,8 @@ def read_policy(run: str | os.PathLike[str], which: str = "finetuned") -> RunPol
     recorded = recorded_settings(files.directory)
     if class_of(recorded) is not Config:
         raise UserError(f"{run} is a run of {recorded['algo']}: only policies of DOOF's runs can be taken out of them")
+    if recorded["algo"] == IN_MODEL:
+        raise UserError(f"{run}: policies of {IN_MODEL}, which is experimental, cannot be taken out of their runs")
     config = Config(**recorded)
     paths = {"finetuned": files.policy, "pretrained": files.pretrained_policy, "exploration": files.exploration_policy}
     path = paths[which]

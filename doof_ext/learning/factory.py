@@ -11,7 +11,7 @@ from torch import nn
 from doof_ext import kit
 from doof_ext.config import Config
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.policy import DOOFMobilePolicy, DOOFPolicy, ModelBasedPolicy
+from doof_ext.learning.policy import DOOFMobilePolicy, DOOFPolicy, KitPolicy, ModelBasedPolicy
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import TaskSpec, termination_rule
 from doof_ext.uncertainty import make_estimator
@@ -75,14 +75,19 @@ def build_policy(
         uncertainty_coef: The signed weight of u.
         start_from: The policy that actor, critics and temperature are copied from, and the target networks from its
             critics.
-    """
 
+    Raises:
+        ValueError: The algorithm is none of the kit's.
+    """
+    if config.algo not in ("mopo", "mobile"):
+        raise ValueError(f"build_policy builds mopo and mobile, not {config.algo}: see doof_ext.baselines.in_model")
     obs_dim, action_dim = _dimensions(spec)
     actor = build_actor(config.hidden_dims, obs_dim, action_dim, config.device)
     count = config.num_q_ensemble if config.algo == "mobile" else 2
     critics = [kit.Critic(kit.MLP(obs_dim + action_dim, config.hidden_dims), config.device) for _ in range(count)]
     log_alpha = torch.zeros(1, device=config.device)
     if start_from is not None:
+        assert isinstance(start_from, KitPolicy)
         actor.load_state_dict(start_from.actor.state_dict())
         for critic, source in zip(critics, start_from.all_critics, strict=True):
             critic.load_state_dict(source.state_dict())

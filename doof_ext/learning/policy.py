@@ -27,25 +27,17 @@ def scale_actions(squashed: torch.Tensor, low: torch.Tensor, high: torch.Tensor)
 
 
 class ModelBasedPolicy:
-    """Mixed into a kit policy: actions in the environment's units, rollouts on tensors, real and fake rows.
+    """What the stages train: a policy that learns in a model, from real rows and its own rollouts on tensors.
 
-    Args:
-        dynamics: The model that it learns in.
-        args: The kit policy's own.
+    Attributes:
+        dynamics: The model.
         uncertainty_coef: The signed weight of u, −λ_off or +λ_on.
-        action_low: The action space's lower bounds [A]; with ``action_high``, or else -1, the kit's.
-        action_high: Its upper bounds [A]; likewise, or else 1.
-        kwargs: The kit policy's own.
-
-    Raises:
-        ValueError: One bound without the other.
     """
 
+    dynamics: DOOFDynamics
+    uncertainty_coef: float
+
     if TYPE_CHECKING:  # what the kit's policies and the fast steps have
-        dynamics: DOOFDynamics
-        actor: nn.Module
-        actor_optim: torch.optim.Optimizer
-        _log_alpha: torch.Tensor
         select_action: Any
         state_dict: Any
         load_state_dict: Any
@@ -56,44 +48,15 @@ class ModelBasedPolicy:
         load_training_state: Any
         check_weights: Any
 
-        @property
-        def all_critics(self) -> list[nn.Module]: ...
-
         def rollout_reward(
             self, obss: torch.Tensor, actions: torch.Tensor, step: ModelStep
         ) -> tuple[torch.Tensor, torch.Tensor | None]: ...
 
         def with_uncertainty(self, batch: Batch, uncertainty_coef: float) -> Batch: ...
 
-    def __init__(
-        self,
-        dynamics: DOOFDynamics,
-        *args: Any,
-        uncertainty_coef: float,
-        action_low: Sequence[float] | None = None,
-        action_high: Sequence[float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if (action_low is None) != (action_high is None):
-            raise ValueError("action_low and action_high go together")
-        super().__init__(dynamics, *args, **kwargs)  # type: ignore[call-arg]  # the kit policy's
-        self.uncertainty_coef = uncertainty_coef
-        self._bounds: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._scale_slope: float | torch.Tensor = 1.0
-        if action_low is not None:
-            bounds = (action_low, action_high)
-            low, high = (torch.tensor(bound, dtype=torch.float32, device=dynamics.device) for bound in bounds)
-            if not bool((low == -1).all() and (high == 1).all()):
-                self._bounds, self._scale_slope = (low, high), (high - low) / 2
-
-    def _scale(self, squashed: torch.Tensor) -> torch.Tensor:
-        """Actions in [-1, 1] as the environment takes them."""
-        return squashed if self._bounds is None else scale_actions(squashed, *self._bounds)
-
-    def actforward(self, obs: torch.Tensor, deterministic: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """obs [B, O] → actions [B, A] within the action space, their log density [B, 1] before scaling."""
-        squashed, log_prob = super().actforward(obs, deterministic)  # type: ignore[misc]  # the kit policy's
-        return self._scale(squashed), log_prob
+    def lr_schedule(self, epochs: int) -> Any:
+        """The schedule of learning rates of a training of so many epochs, stepped after each; None for none."""
+        return None
 
     @torch.no_grad()
     def rollout(self, init_obss: Any, rollout_length: int) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
@@ -140,7 +103,81 @@ class ModelBasedPolicy:
         return {name: torch.cat([batch["real"][name], batch["fake"][name]]) for name in FIELDS}
 
 
-class DOOFPolicy(ModelBasedPolicy, FastSAC, kit.MOPOPolicy):
+class UncertaintyInReward(ModelBasedPolicy):
+    """Mixed into a policy whose model rollouts and D_u are rewarded with r ± λ·u, as MOPO's."""
+
+    def rollout_reward(
+        self, obss: torch.Tensor, actions: torch.Tensor, step: ModelStep
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The reward [B, 1] that a model transition is stored with, r + c·u, and u [B, 1]."""
+        u = self.dynamics.estimator(obss, actions, self.dynamics, self, step.prediction)
+        return uncertainty_reward(step.reward, u, self.uncertainty_coef), u
+
+    def with_uncertainty(self, batch: Batch, uncertainty_coef: float) -> Batch:
+        """Recorded transitions with rewards r + c·u: D_u has c = +λ_on (eq. 9)."""
+        uncertainty = self.dynamics.uncertainty(batch["observations"], batch["actions"], self)
+        return {**batch, "rewards": uncertainty_reward(batch["rewards"], uncertainty, uncertainty_coef)}
+
+
+class KitPolicy(ModelBasedPolicy):
+    """Mixed into a kit policy: actions in the environment's units, the kit's schedule of the actor's learning rate.
+
+    Args:
+        dynamics: The model that it learns in.
+        args: The kit policy's own.
+        uncertainty_coef: The signed weight of u, −λ_off or +λ_on.
+        action_low: The action space's lower bounds [A]; with ``action_high``, or else -1, the kit's.
+        action_high: Its upper bounds [A]; likewise, or else 1.
+        kwargs: The kit policy's own.
+
+    Raises:
+        ValueError: One bound without the other.
+    """
+
+    if TYPE_CHECKING:
+        actor: nn.Module
+        actor_optim: torch.optim.Optimizer
+        _log_alpha: torch.Tensor
+
+        @property
+        def all_critics(self) -> list[nn.Module]: ...
+
+    def __init__(
+        self,
+        dynamics: DOOFDynamics,
+        *args: Any,
+        uncertainty_coef: float,
+        action_low: Sequence[float] | None = None,
+        action_high: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if (action_low is None) != (action_high is None):
+            raise ValueError("action_low and action_high go together")
+        super().__init__(dynamics, *args, **kwargs)  # type: ignore[call-arg]  # the kit policy's
+        self.uncertainty_coef = uncertainty_coef
+        self._bounds: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._scale_slope: float | torch.Tensor = 1.0
+        if action_low is not None:
+            bounds = (action_low, action_high)
+            low, high = (torch.tensor(bound, dtype=torch.float32, device=dynamics.device) for bound in bounds)
+            if not bool((low == -1).all() and (high == 1).all()):
+                self._bounds, self._scale_slope = (low, high), (high - low) / 2
+
+    def _scale(self, squashed: torch.Tensor) -> torch.Tensor:
+        """Actions in [-1, 1] as the environment takes them."""
+        return squashed if self._bounds is None else scale_actions(squashed, *self._bounds)
+
+    def actforward(self, obs: torch.Tensor, deterministic: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """obs [B, O] → actions [B, A] within the action space, their log density [B, 1] before scaling."""
+        squashed, log_prob = super().actforward(obs, deterministic)  # type: ignore[misc]  # the kit policy's
+        return self._scale(squashed), log_prob
+
+    def lr_schedule(self, epochs: int) -> torch.optim.lr_scheduler.CosineAnnealingLR:
+        """The kit's of MOPO: the actor's learning rate falls to 0 on a cosine over all epochs."""
+        return torch.optim.lr_scheduler.CosineAnnealingLR(self.actor_optim, epochs)
+
+
+class DOOFPolicy(UncertaintyInReward, KitPolicy, FastSAC, kit.MOPOPolicy):
     """MOPO's policy: rollouts and D_u are rewarded with r ± λ·u.
 
     Without an ``uncertainty_coef`` it is minus the dynamics' penalty coefficient, as in the kit.
@@ -157,24 +194,12 @@ class DOOFPolicy(ModelBasedPolicy, FastSAC, kit.MOPOPolicy):
         """The critics that learn."""
         return [self.critic1, self.critic2]
 
-    def rollout_reward(
-        self, obss: torch.Tensor, actions: torch.Tensor, step: ModelStep
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The reward [B, 1] that a model transition is stored with, r + c·u, and u [B, 1]."""
-        u = self.dynamics.estimator(obss, actions, self.dynamics, self, step.prediction)
-        return uncertainty_reward(step.reward, u, self.uncertainty_coef), u
-
-    def with_uncertainty(self, batch: Batch, uncertainty_coef: float) -> Batch:
-        """Recorded transitions with rewards r + c·u: D_u has c = +λ_on (eq. 9)."""
-        uncertainty = self.dynamics.uncertainty(batch["observations"], batch["actions"], self)
-        return {**batch, "rewards": uncertainty_reward(batch["rewards"], uncertainty, uncertainty_coef)}
-
     def learn(self, batch: Any) -> dict[str, torch.Tensor]:
         """SAC's step on a batch, or on the rows of batch["real"] and batch["fake"] together; scalar tensors."""
         return self.sac_step(self._joined(batch) if "real" in batch else batch)
 
 
-class DOOFMobilePolicy(ModelBasedPolicy, FastActorCritic, kit.MOBILEPolicy):
+class DOOFMobilePolicy(KitPolicy, FastActorCritic, kit.MOBILEPolicy):
     """MOBILE (Sun et al. 2023): ± λ·u enters the Q target of model rows, not the reward.
 
     The kit's arguments, and:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from doof_ext import kit
 from doof_ext.checkpointing.training_state import Counters, StateAdapter, Stateful, TrainingState
@@ -99,7 +98,7 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         *counts, fake_rows = split_counts(batch_size, [fraction for _, fraction in recorded])
         rows = [(buffer, count) for (buffer, _), count in zip(recorded, counts, strict=True)]
         self.batches = Mixture([*rows, (fake_buffer, fake_rows)])
-        self.real_rows = sum(counts[: len(real_sources)])
+        self.real_rows, self._has_rollouts = sum(counts[: len(real_sources)]), fake_rows > 0
         start_sources = start_sources or [(real_buffer, 1.0)]
         *start_counts, rest = split_counts(rollout_setting[1], [fraction for _, fraction in start_sources])
         start_counts[0] += rest
@@ -122,7 +121,8 @@ class DOOFTrainer(kit.MBPolicyTrainer):
         while not complete and progress.epoch < self.epoch:
             where = f"epoch {progress.epoch + 1} of stage {self.stage}"
             while progress.step < self.step_per_epoch:
-                if (progress.epoch * self.step_per_epoch + progress.step) % rollout_freq == 0:
+                gradient_steps = progress.epoch * self.step_per_epoch + progress.step
+                if self._has_rollouts and gradient_steps % rollout_freq == 0:
                     progress.rollout_info = self._rollout(rollout_length, where)
                 losses.add(self.policy.learn(self.batches.sample_split(self.real_rows)))
                 progress.step += 1
@@ -225,8 +225,3 @@ def log_epoch(logger: Any, timestep: int, evaluation: Evaluation | None, row: Ma
         logger.logkv(name, value)
     logger.set_timestep(timestep)
     logger.dumpkvs(exclude=["dynamics_training_progress", "consoleout_backup"])
-
-
-def cosine_schedule(optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.CosineAnnealingLR:
-    """The kit's MOPO schedule: the learning rate falls to 0 on a cosine over all epochs."""
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)

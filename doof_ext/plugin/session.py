@@ -190,7 +190,7 @@ class Session:
             trainer.on_epoch = policy_epochs(progress)
             with ctx.state.stage("pretrain", 1, config.seed, env) as record:
                 result = pretrain()
-                pairs = draw_fake_pairs(trainer.fake_buffer, config.distance_samples, ctx.state)
+                pairs = draw_fake_pairs(ctx, trainer.policy, trainer.real_buffer, trainer.fake_buffer)
                 record.update(gradient_steps=gradient_steps, dynamics_steps=self._dynamics_steps)
         policy, scores = trainer.policy, trainer.scores
         pretraining = Pretraining(policy, policy.dynamics, pairs, scores, gradient_steps, self._dynamics_steps)

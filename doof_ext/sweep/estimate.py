@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from doof_ext.config import BaselineConfig, Config, RunSettings
 from doof_ext.config.settings import RATIOS
+from doof_ext.data.dataset import Dataset
 from doof_ext.sweep.plan import PlannedRun
 from doof_ext.sweep.progress import Progress
 
@@ -83,7 +84,8 @@ def measure(config: RunSettings) -> Rates:
 
 def _measure_doof(config: RunSettings) -> Rates:
     assert isinstance(config, Config)
-    from doof_ext.learning.factory import build_dynamics, build_policy
+    from doof_ext.baselines.in_model import policy_builder
+    from doof_ext.learning.factory import build_dynamics
     from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer
     from doof_ext.pipeline import prepare_torch
     from doof_ext.tasks import make_env
@@ -96,7 +98,8 @@ def _measure_doof(config: RunSettings) -> Rates:
     dynamics = build_dynamics(config, env.spec)
     dynamics.scaler.fit(np.hstack([data["observations"], data["actions"]]))
     dynamics.fit_estimator(data)
-    policy = build_policy(config, env.spec, dynamics, uncertainty_coef=-config.penalty_coef)
+    plain = dataclasses.replace(config, normalize_rewards=False) if config.normalize_rewards else config
+    policy = policy_builder(plain, _dataset(data))(config, env.spec, dynamics, -config.penalty_coef)
     real = int(config.batch_size * config.real_ratio)
     batches = Mixture([(buffer, real), (buffer, config.batch_size - real)])
     rows = min(config.rollout_batch_size, _ROWS)
@@ -118,7 +121,6 @@ def _measure_doof(config: RunSettings) -> Rates:
 def _measure_baseline(config: BaselineConfig) -> Rates:
     from doof_ext.baselines.replay import Replay
     from doof_ext.baselines.run import build_agent
-    from doof_ext.data.dataset import Dataset
     from doof_ext.pipeline import prepare_torch
     from doof_ext.tasks import make_env
 
@@ -126,14 +128,7 @@ def _measure_baseline(config: BaselineConfig) -> Rates:
     env = make_env(config.spec, seed=config.seed, physics=config.physics)
     started, rows = time.thread_time(), _uniform_steps(env, 200)
     env_step = (time.thread_time() - started) / 200
-    dataset = Dataset(
-        rows["observations"],
-        rows["actions"],
-        rows["next_observations"],
-        rewards=rows["rewards"][:, 0],
-        terminals=rows["terminals"][:, 0] > 0,
-        timeouts=np.arange(200) == 199,
-    )
+    dataset = _dataset(rows)
     replay = Replay(dataset, env.spec, 1, config.gamma, device=config.device)
     agent = build_agent(config, env.spec, dataset)
     env.close()
@@ -161,6 +156,20 @@ def _uniform_steps(env: Any, steps: int) -> dict[str, np.ndarray]:
             column.append(value)
         observation = env.reset() if done else next_observation
     return {name: np.array(column, np.float32) for name, column in columns.items()}
+
+
+def _dataset(rows: Mapping[str, np.ndarray]) -> Dataset:
+    """Rows of :func:`_uniform_steps` with their episodes."""
+    ends = np.arange(len(rows["rewards"])) == len(rows["rewards"]) - 1
+    terminals = rows["terminals"][:, 0] > 0
+    return Dataset(
+        rows["observations"],
+        rows["actions"],
+        rows["next_observations"],
+        rewards=rows["rewards"][:, 0],
+        terminals=terminals,
+        timeouts=ends & ~terminals,
+    )
 
 
 def _seconds(step: Callable[[], object]) -> float:
@@ -196,7 +205,9 @@ def costs(config: RunSettings, rates: Rates, shared: bool = False) -> list[Stage
     steps = config.step_per_epoch
     limit = config.spec.max_episode_steps or config.max_episode_steps or 1000
     evaluation = limit * (config.eval_episodes * rates.env_step + rates.action)  # the episodes go side by side
-    policy_epoch = steps * (rates.gradient_step + rates.rollout / config.rollout_freq) + evaluation
+    model_free_epoch = steps * rates.gradient_step + evaluation
+    policy_epoch = model_free_epoch + steps * rates.rollout / config.rollout_freq
+    plain_epoch = policy_epoch if config.real_ratio < 1 else model_free_epoch  # of stage 1, and what continues it
     rows = config.dataset_steps or config.spec.dataset_steps or _OWN_DATA
     batches = math.ceil(rows / config.batch_size)
     dynamics_epochs = config.dynamics_epochs or UNCAPPED_EPOCHS
@@ -204,7 +215,7 @@ def costs(config: RunSettings, rates: Rates, shared: bool = False) -> list[Stage
     found = []
     if not shared:
         found.append(StageCost("1 pretrain dynamics", 1, dynamics_epochs, batches * rates.dynamics_step))
-        found.append(StageCost("1 pretrain policy", 1, config.epoch, policy_epoch))
+        found.append(StageCost("1 pretrain policy", 1, config.epoch, plain_epoch))
     for round in range(1, config.most_rounds + 1):
         if config.control is None:
             collecting = config.steps_of_round(round) * (rates.env_step + rates.action)
@@ -216,7 +227,8 @@ def costs(config: RunSettings, rates: Rates, shared: bool = False) -> list[Stage
         if config.control != "extra-training":
             seconds = config.finetune_dynamics_steps * rates.dynamics_step
             found.append(StageCost("4 finetune dynamics", round, finetune_dynamics_epochs, seconds))
-        found.append(StageCost("5 finetune policy", round, config.finetune_epochs, policy_epoch))
+        finetune_epoch = plain_epoch if config.control == "extra-training" else policy_epoch
+        found.append(StageCost("5 finetune policy", round, config.finetune_epochs, finetune_epoch))
     final = limit * (config.final_episodes * rates.env_step + math.ceil(config.final_episodes / 10) * rates.action)
     found.append(
         StageCost("final evaluation", config.most_rounds, 2 + config.explores, final)

@@ -8,7 +8,6 @@ from conftest import assert_same_run, resumed
 
 from doof_ext import pipeline
 from doof_ext.algorithm import final_evaluation as stage
-from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.final_evaluation import final_evaluation
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.errors import Interrupted
@@ -24,11 +23,6 @@ class _Leaning:
     def select_action(self, obs, deterministic):
         assert deterministic
         return np.tanh(np.asarray(obs, np.float32)[:, 1:4] * self.gain)
-
-
-@pytest.fixture
-def context(tiny, env, logger):
-    return lambda **overrides: StageContext(tiny(**overrides), env, logger)
 
 
 @pytest.fixture

@@ -3,17 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from conftest import marked, rows_with
 
 from doof_ext.algorithm.collect import OnlineCollector
-from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.explore import explore, make_uncertainty_buffer
 from doof_ext.algorithm.finetune_dynamics import finetune_dynamics
 from doof_ext.algorithm.finetune_policy import finetune_policy
 from doof_ext.algorithm.pretrain import pretrain
 from doof_ext.data.dataset import concatenate
 from doof_ext.learning.factory import build_policy
-from doof_ext.learning.policy_trainer import DOOFTrainer
-from doof_ext.learning.replay_buffer import TensorReplayBuffer
 
 
 @pytest.fixture
@@ -23,55 +21,12 @@ def parts(tiny, spec, dynamics):
     return config, dynamics, build_policy(config, spec, dynamics, uncertainty_coef=-config.penalty_coef)
 
 
-@pytest.fixture
-def context(tiny, env, logger):
-    """A factory of stage contexts with tiny settings; keyword arguments override."""
-    return lambda **overrides: StageContext(tiny(**overrides), env, logger)
-
-
-@pytest.fixture
-def trainers(monkeypatch):
-    """Every trainer that a stage makes, with the weights its policy had before training and the batches it drew."""
-    made = []
-    train = DOOFTrainer.train
-
-    def spy(self):
-        state = {name: value.clone() for name, value in self.policy.state_dict().items()}
-        batches, starts = [], []
-        learn, rollout = self.policy.learn, self.policy.rollout
-        self.policy.learn = lambda batch: batches.append(_joined(batch)) or learn(batch)
-        self.policy.rollout = lambda obs, length: starts.append((obs, length)) or rollout(obs, length)
-        made.append(dict(trainer=self, initial=state, batches=batches, starts=starts))
-        return train(self)
-
-    monkeypatch.setattr(DOOFTrainer, "train", spy)
-    return made
-
-
-def _joined(batch):
-    """The real rows, then the fake ones, and how many of them are real."""
-    rows = {name: torch.cat([batch["real"][name], batch["fake"][name]]) for name in batch["real"]}
-    return rows | {"real_rows": len(batch["real"]["rewards"])}
-
-
-def _marked(buffer, mark):
-    """A copy whose rewards and first coordinate are ``mark``: rows that tell where they come from."""
-    rows = buffer.sample_all()
-    rows["rewards"][:] = mark
-    rows["observations"][:, 0] = mark
-    return TensorReplayBuffer.from_dataset(rows)
-
-
-def _rows_with(batch, mark):
-    return int((batch["rewards"] == mark).sum())
-
-
 def test_pretraining_batches_are_5_percent_d_with_penalties(context, offline, trainers):
-    result = pretrain(context(epoch=1), _marked(offline, 1.25))
+    result = pretrain(context(epoch=1), marked(offline, 1.25))
     (spied,) = trainers
     for batch in spied["batches"]:
         assert len(batch["rewards"]) == 256
-        assert batch["real_rows"] == _rows_with(batch, 1.25) == 12 and (batch["rewards"][:12] == 1.25).all()
+        assert batch["real_rows"] == rows_with(batch, 1.25) == 12 and (batch["rewards"][:12] == 1.25).all()
     assert result.policy.uncertainty_coef == -5.0  # Table 5: hopper-random's lambda_off
     assert all((obs[:, 0] == 1.25).all() and len(obs) == 40 for obs, _ in spied["starts"])
     assert result.gradient_steps == 4 and result.dynamics_steps > 0
@@ -94,14 +49,14 @@ def test_the_uncertainty_buffer_holds_d_with_r_plus_lambda_on_u(parts, spec, off
 
 def test_exploration_mixes_and_rewards_as_appendix_b2(parts, context, offline, trainers, monkeypatch):
     config, dynamics, policy = parts
-    marked_du = _marked(make_uncertainty_buffer(offline, policy, 100, 5.0), 9.75)
+    marked_du = marked(make_uncertainty_buffer(offline, policy, 100, 5.0), 9.75)
     monkeypatch.setattr("doof_ext.algorithm.explore.make_uncertainty_buffer", lambda *_: marked_du)
     weights = {name: value.clone() for name, value in dynamics.model.state_dict().items()}
-    result = explore(context(), policy, dynamics, _marked(offline, 1.25))
+    result = explore(context(), policy, dynamics, marked(offline, 1.25))
     (spied,) = trainers
     for batch in spied["batches"]:
         assert len(batch["rewards"]) == 256
-        assert (_rows_with(batch, 1.25), _rows_with(batch, 9.75)) == (6, 6)
+        assert (rows_with(batch, 1.25), rows_with(batch, 9.75)) == (6, 6)
         assert batch["real_rows"] == 6  # D_u's rows are bonus rows
     for obs, _ in spied["starts"]:
         assert ((obs[:, 0] == 1.25).sum(), (obs[:, 0] == 9.75).sum()) == (20, 20)
@@ -149,12 +104,12 @@ def test_policy_finetuning_starts_at_pi_off_and_mixes_as_in_b5(parts, context, o
         target.data = parameter.detach() + 1.0  # a lagging target must not be what the new targets start from
     pretrained._log_alpha.data.fill_(-1.5)
     finetuned_dynamics = dynamics.copy_for_finetuning(1e-3)
-    online = _marked(offline, 7.5)
-    result = finetune_policy(context(), pretrained, finetuned_dynamics, _marked(offline, 1.25), online)
+    online = marked(offline, 7.5)
+    result = finetune_policy(context(), pretrained, finetuned_dynamics, marked(offline, 1.25), online)
     (spied,) = trainers
     for batch in spied["batches"]:
         assert len(batch["rewards"]) == 256
-        assert (batch["real_rows"], _rows_with(batch, 1.25), _rows_with(batch, 7.5)) == (6, 6, 0)
+        assert (batch["real_rows"], rows_with(batch, 1.25), rows_with(batch, 7.5)) == (6, 6, 0)
     for obs, _ in spied["starts"]:
         assert ((obs[:, 0] == 1.25).sum(), (obs[:, 0] == 7.5).sum()) == (20, 20)
     assert result.policy.dynamics is finetuned_dynamics
@@ -166,23 +121,23 @@ def test_policy_finetuning_starts_at_pi_off_and_mixes_as_in_b5(parts, context, o
 
 def test_d_on_can_join_the_real_part_of_stage_5(parts, context, offline, trainers):
     _, dynamics, pretrained = parts
-    data = (_marked(offline, 1.25), _marked(offline, 7.5))
+    data = (marked(offline, 1.25), marked(offline, 7.5))
     finetune_policy(context(finetune_online_ratio=0.025), pretrained, dynamics, *data)
     batch = trainers[0]["batches"][0]
-    assert (_rows_with(batch, 1.25), _rows_with(batch, 7.5), len(batch["rewards"])) == (6, 6, 256)
+    assert (rows_with(batch, 1.25), rows_with(batch, 7.5), len(batch["rewards"])) == (6, 6, 256)
     assert batch["real_rows"] == 12
 
 
 def test_without_online_data_stage_5_has_doofs_counts_and_rows_of_d_alone(parts, context, offline, trainers):
     _, dynamics, pretrained = parts
-    d = _marked(offline, 1.25)
-    for online in (_marked(offline, 7.5), d):
+    d = marked(offline, 1.25)
+    for online in (marked(offline, 7.5), d):
         finetune_policy(context(finetune_online_ratio=0.025), pretrained, dynamics, d, online)
     doof, control = trainers
     assert len(doof["batches"]) == len(control["batches"]) == 8
     for ours, theirs in zip(control["batches"], doof["batches"], strict=True):
         assert (ours["real_rows"], len(ours["rewards"])) == (theirs["real_rows"], len(theirs["rewards"])) == (12, 256)
-        assert (ours["rewards"][:12] == 1.25).all() and _rows_with(theirs, 1.25) == _rows_with(theirs, 7.5) == 6
+        assert (ours["rewards"][:12] == 1.25).all() and rows_with(theirs, 1.25) == rows_with(theirs, 7.5) == 6
     for (ours, length), (theirs, same_length) in zip(control["starts"], doof["starts"], strict=True):
         assert (len(ours), length) == (len(theirs), same_length) and (ours[:, 0] == 1.25).all()
 
