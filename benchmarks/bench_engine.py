@@ -410,7 +410,7 @@ def main():
     data = transitions(min(args.rows, 100_000), np.random.default_rng(0))
     kits, ours = build(config, data)
     rows = []
-    print(f"kit: {kit.NAME}, {torch.get_num_threads()} threads, torch {torch.__version__}, {_machine()}")
+    print(f"kit: {kit.NAME}, {torch.get_num_threads()} threads, torch {torch.__version__}, {machine()}")
     print(f"products at {args.matmul_precision} precision, on {args.device}")
     print(f"{'work':<18} {'kit':>13} {'ours':>13} {'ratio':>7} {'products alone':>24}")
     for work in args.only:
@@ -426,7 +426,7 @@ def main():
     )
     report = {
         "kit": kit.NAME,
-        "machine": _machine(),
+        "machine": machine(),
         "threads": torch.get_num_threads(),
         "device": args.device,
         "matmul_precision": args.matmul_precision,
@@ -439,7 +439,7 @@ def main():
             file.write(json.dumps(report, indent=2) + "\n")
 
 
-def _machine():
+def machine():
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
         if names:

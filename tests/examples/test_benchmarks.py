@@ -53,6 +53,23 @@ def test_the_benchmark_of_a_session_runs_at_small_sizes():
     assert done.returncode == 0 and done.stdout.count(" us in 99 %") == 8, done.stderr
 
 
+def test_the_benchmark_of_denormals_runs_at_small_sizes(tmp_path):
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "bench_denormals.py"), "--repeats", "1"]
+    command += ["--starts", "100", "--json", str(tmp_path / "denormals.json")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "denormals.json").read_text())
+    assert report["kept"]["denormal_moments"] > 1_000 and report["flushed"]["denormal_moments"] == 0
+
+
+def test_the_docs_denormals_are_the_reports():
+    page = (ROOT / "docs" / "speed.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "denormals.json").read_text())
+    for name, label in (("sac_step", "SAC step"), ("rollout", "rollout, 10 000 starts × 5")):
+        kept, flushed = (report[which][name] for which in ("kept", "flushed"))
+        assert f"| {label} | {1e3 * kept:.1f} | {1e3 * flushed:.1f} | {kept / flushed:.2f} |" in page
+
+
 @pytest.mark.parametrize("name", ["engine_1_thread", "engine_2_threads", "engine_2_threads_avx512"])
 def test_the_docs_speed_is_the_reports(name):
     page = (ROOT / "docs" / "speed.md").read_text()
