@@ -183,15 +183,9 @@ def _model_return(ctx: StageContext, pretraining: Pretraining, finetuning: Finet
 
 
 def prepare_torch(config: RunSettings) -> None:
-    """Sets torch up for a run; raises UserError where the device is not to be had.
-
-    Numbers below 1e-38 count as 0: moments of units that are dead, and decayed weights, would end there and stay, and a
-    processor takes a hundred times as long for them (``benchmarks/bench_denormals.py``). Threads that torch has started
-    before are not reached.
-    """
+    """Sets torch up for a run; raises UserError where the device is not to be had."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda, but torch sees no CUDA device here; use --device cpu")
-    torch.set_flush_denormal(True)
     torch.set_float32_matmul_precision(config.matmul_precision)
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -124,21 +124,26 @@ class FOWM(Agent):
         model_loss = _CONSISTENCY * losses["loss/consistency"] + _REWARD * losses["loss/reward"]
         model_loss = model_loss + _VALUE * (losses["loss/critic"] + losses["loss/value"])
         self._step("model_optimizer", model_loss / _HORIZON)
-        policy_loss = self._learn_policy(before.detach(), actions)
+        policy_loss = self._learn_policy(before.detach(), actions, weights)
         self.updates += 1
         if self.updates % 2 == 0:
             follow(self.encoder_target, self.encoder, self.config.tau)
             follow(self.targets, self.critics, self.config.tau)
         return {name: loss.detach() for name, loss in losses.items()} | {"loss/actor": policy_loss}
 
-    def _learn_policy(self, latents: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """Weighted regression on the sequences' actions (eq. 7), with a Gaussian of σ = 1."""
+    def _learn_policy(self, latents: torch.Tensor, actions: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Weighted regression on the sequences' actions (eq. 7), with a Gaussian of σ = 1.
+
+        Args:
+            latents: [H, B, Z], without gradients.
+            actions: [H, B, A].
+            weights: ρ^t, 0 of what follows the end of an episode [H, B, 1].
+        """
         with torch.no_grad():
             advantage = self._least_of_two(torch.cat([latents, actions], dim=-1)) - self.value(latents)
             weight = (self.advantage_temperature * advantage).exp().clamp(max=_LARGEST_WEIGHT)
         log_prob = -0.5 * (self.policy(latents).tanh() - actions).square().sum(-1, keepdim=True)
-        rho = _RHO ** torch.arange(_HORIZON, device=latents.device)
-        loss = -((weight * log_prob).mean((1, 2)) * rho).mean()
+        loss = -(weights * weight * log_prob).mean()
         self._step("actor_optimizer", loss)
         return loss.detach()
 

@@ -50,26 +50,32 @@ class IQLInModel(UncertaintyInReward, nn.Module):
     def __init__(self, agent: IQL, dynamics: DOOFDynamics, uncertainty_coef: float, scale: float) -> None:
         super().__init__()
         self.agent, self.dynamics, self.uncertainty_coef, self.scale = agent, dynamics, uncertainty_coef, scale
-        low, high = agent.get_buffer("action_low"), agent.get_buffer("action_high")
-        self._low, self._high = low, high
-        self._middle, self._half = (high + low) / 2, (high - low) / 2
+
+    @property
+    def _bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.agent.get_buffer("action_low"), self.agent.get_buffer("action_high")
+
+    def _squashed(self, actions: torch.Tensor) -> torch.Tensor:
+        """The environment's actions [B, A] in [-1, 1]."""
+        low, high = self._bounds
+        return (actions - (high + low) / 2) / ((high - low) / 2)
 
     def learn(self, batch: Any) -> dict[str, torch.Tensor]:
         """IQL's step on a batch, or on the rows of batch["real"] and batch["fake"] together; scalar tensors."""
         rows: Batch = self._joined(batch) if "real" in batch else batch
-        actions, rewards = (rows["actions"] - self._middle) / self._half, rows["rewards"] * self.scale
-        return self.agent.learn({**rows, "actions": actions, "rewards": rewards})
+        own = {**rows, "actions": self._squashed(rows["actions"]), "rewards": rows["rewards"] * self.scale}
+        return self.agent.learn(own) | {"policy_std": self.agent.policy.log_std.detach().exp().mean()}
 
     def actforward(self, obs: torch.Tensor, deterministic: bool = False) -> tuple[torch.Tensor, None]:
         """obs [B, O] → actions [B, A] within the action space; their density is nobody's input here."""
         squashed = self.agent.act(self.agent.normalizer(obs), deterministic)
-        return scale_actions(squashed, self._low, self._high), None
+        return scale_actions(squashed, *self._bounds), None
 
     _sample_actions = actforward
 
     def target_q(self, obs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
-        """The least target critic's value [B, 1] of obs [B, O], actions [B, A], of rewards as IQL scales them."""
-        return self.agent.targets(self.agent.normalizer(obs), (actions - self._middle) / self._half).amin(0)
+        """The least target critic's value [B, 1] of obs [B, O], actions [B, A], in the environment's units."""
+        return self.agent.targets(self.agent.normalizer(obs), self._squashed(actions)).amin(0) / self.scale
 
     def select_action(self, obs: Any, deterministic: bool = False) -> np.ndarray:
         """The kit's: obs [B, O] → actions [B, A], arrays."""
@@ -96,7 +102,7 @@ def policy_builder(config: Config, dataset: Dataset) -> PolicyBuilder:
     """
     if config.algo != IN_MODEL:
         return build_policy
-    scale = reward_scale(dataset) if config.normalize_rewards else 1.0
+    scale = reward_scale(dataset, config.spec.max_episode_steps) if config.normalize_rewards else 1.0
 
     def build(
         config: Config,

@@ -53,7 +53,7 @@ class Replay(TensorReplayBuffer):
         action_dim = dataset.actions.shape[1]
         super().__init__(offline + online_steps, (obs_dim,), action_dim=action_dim, device=device)
         self.offline, self.gamma = offline, gamma
-        self.reward_scale = reward_scale(dataset) if normalize_rewards else 1.0
+        self.reward_scale = reward_scale(dataset, spec.max_episode_steps) if normalize_rewards else 1.0
         low, high = (np.asarray(bound, np.float32) for bound in (spec.action_low, spec.action_high))
         self._middle, self._half = (high + low) / 2, (high - low) / 2
         self._starts = offline  # the first row of the episode that runs
@@ -110,7 +110,7 @@ class Replay(TensorReplayBuffer):
         return self.columns(self._rows.index_select(0, rows).view(length, count, -1))
 
     def _indices(self, count: int, online_ratio: float | None, length: int = 1) -> torch.Tensor:
-        """Where ``count`` sequences of rows start, none of which goes from D into D_on, or beyond the end."""
+        """Where ``count`` sequences of rows start: none goes beyond the end, or with a ratio from D into D_on."""
         has_online = self._size - self.offline >= length
         online = int(count * online_ratio) if online_ratio is not None and has_online else 0
         last = self._size if online_ratio is None else self.offline
@@ -137,15 +137,23 @@ def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
     return out
 
 
-def reward_scale(dataset: Dataset) -> float:
+def reward_scale(dataset: Dataset, limit: int | None) -> float:
     """What rewards are multiplied by so that D's episode returns span 1 000 (IQL, Appendix C).
+
+    Episodes count that are whole: that end in a terminal step or at the time limit; where none is, those that are cut.
+
+    Args:
+        dataset: D.
+        limit: The time limit; None where any timeout is one.
 
     Raises:
         UserError: All of D's episodes have the same return, so that there is no span.
     """
-    returns, _ = returns_and_lengths(dataset)
-    ended = returns[: int((dataset.terminals | dataset.timeouts).sum())]
-    whole = ended if len(ended) else returns
+    returns, lengths = returns_and_lengths(dataset)
+    _, stops = bounds(dataset)
+    is_terminal, is_cut = dataset.terminals[stops - 1], dataset.timeouts[stops - 1]
+    is_whole = is_terminal | (is_cut if limit is None else lengths >= limit)
+    whole = next(returns[kind] for kind in (is_whole, is_terminal | is_cut, slice(None)) if len(returns[kind]))
     span = float(whole.max() - whole.min())
     if span == 0:
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from doof_ext.config.rules import option
 from doof_ext.config.run_settings import RunSettings
+from doof_ext.tasks import TaskSpec
 
 METHODS = MappingProxyType(
     {
@@ -63,35 +64,44 @@ _FOWM = dict(
     disagreement_cost=20.0,
     online_ratio=0.5,
     normalize_observations=False,
-    normalize_rewards=False,
+    normalize_rewards=True,
 )
-_PEX = _IQL | dict(expectile=0.9, advantage_temperature=10.0, normalize_observations=False, online_ratio=0.5)
+_PEX = _IQL | dict(
+    expectile=0.9, advantage_temperature=10.0, normalize_observations=False, normalize_rewards=False, online_ratio=0.5
+)
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"iql": _IQL, "cql": _CQL, "cal-ql": _CAL_QL, "spot": _SPOT, "pex": _PEX, "fowm": _FOWM}
 )
 """By method, on locomotion and on what no table names. The DOOF paper names the code that it ran, CORL and PEX's own,
-and no settings; these are that code's: CORL's per-task files of iql and cql (hopper-medium-v2), its defaults of spot,
-PEX's command for halfcheetah-random-v2, FOWM's file of its hopper."""
+and no settings; these are that code's: CORL's per-task files of iql and cql, its defaults of spot, PEX's command for
+halfcheetah-random-v2, FOWM's file of its hopper and the scaling of rewards in its code. IQL's targets follow at its
+paper's rate, and its rewards are scaled on all of locomotion, as its paper has it."""
 
 _ADROIT_IQL = dict(expectile=0.8, normalize_rewards=False)
 _ADROIT_CQL = dict(
     conservatism=1.0, actor_lr=1e-4, max_q_backup=True, normalize_observations=False, normalize_rewards=False
 )
-DEFAULTS_BY_DOMAIN: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+_BY_TASK: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "pen": {
             "iql": _ADROIT_IQL,
-            "pex": dict(normalize_rewards=False),
+            "fowm": dict(normalize_rewards=False),
             "cql": _ADROIT_CQL,
             "cal-ql": _ADROIT_CQL,
             "spot": dict(density_weight_end=0.5, normalize_rewards=False),
         },
-        "hopper": {"cql": dict(normalize_rewards=True), "cal-ql": dict(normalize_rewards=True)},
-        "walker2d": {"cql": dict(normalize_rewards=True), "cal-ql": dict(normalize_rewards=True)},
+        "hopper-medium-v2": {"cql": dict(normalize_rewards=True), "cal-ql": dict(normalize_rewards=True)},
     }
 )
-"""Where a domain differs from DEFAULTS, by domain and method: CORL's files of pen-cloned-v1 and of v2 tasks."""
+"""Where a domain or task differs from DEFAULTS, by its name and the method: CORL's files, and FOWM's code."""
+
+
+def defaults_of(algo: str, spec: TaskSpec) -> dict[str, Any]:
+    """A method's own settings on a task."""
+    names = (spec.domain, spec.name)
+    return {**DEFAULTS[algo], **{k: v for name in names for k, v in _BY_TASK.get(name, {}).get(algo, {}).items()}}
+
 
 BUDGETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"paper": {"epoch": 1000}})
 """Where the presets' budgets of pretraining are not DOOF's: a million gradient steps, as in the methods' papers."""

@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Set
 from typing import Any
 
-from doof_ext.config.baseline_settings import BUDGETS, DEFAULTS, DEFAULTS_BY_DOMAIN, METHODS, BaselineConfig, is_for
+from doof_ext.config.baseline_settings import BUDGETS, METHODS, BaselineConfig, defaults_of, is_for
 from doof_ext.config.completion import budgets_of, check_values, with_defaults, with_expanded_paths, without_evaluation
 from doof_ext.config.presets import PRESETS
 from doof_ext.config.rules import flag, rules_of
@@ -29,8 +29,7 @@ def resolve_baseline(config: BaselineConfig, given: Set[str] = frozenset()) -> B
     budgets = {name: {**of, **BUDGETS.get(name, {})} for name, of in PRESETS.items()}
     preset = {name: value for name, value in budgets_of(config, given, budgets).items() if name in own}
     config = dataclasses.replace(config, **without_evaluation(config, preset))
-    of_domain = DEFAULTS_BY_DOMAIN.get(config.spec.domain, {}).get(config.algo, {})
-    config = with_defaults(config, {**DEFAULTS[config.algo], **of_domain})
+    config = with_defaults(config, defaults_of(config.algo, config.spec))
     if config.algo == "spot":
         config = with_defaults(config, {"density_epochs": -(-config.epoch // 10)})
     check_source(config.source)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Set
 from typing import Any
 
-from doof_ext.config.baseline_settings import DEFAULTS, DEFAULTS_BY_DOMAIN
+from doof_ext.config.baseline_settings import defaults_of
 from doof_ext.config.completion import (
     budgets_of,
     check_values,
@@ -59,6 +59,8 @@ def resolve_doof(config: Config, given: Set[str] = frozenset()) -> Config:
 _ROWS_OF_IQL: dict[str, Any] = dict(real_ratio=1.0, finetune_real_ratio=0.25, finetune_online_ratio=0.25)
 """Parts of a batch of D and D_on where IQL learns beside the model: most rows are recorded ones, as IQL's are."""
 
+_OF_SAC = ("auto_alpha", "alpha", "target_entropy", "alpha_lr")
+
 
 def _of_iql(config: Config, given: Set[str]) -> Config:
     """Settings with IQL's own where it is the algorithm; raises UserError for one of them beside another."""
@@ -68,7 +70,10 @@ def _of_iql(config: Config, given: Set[str]) -> Config:
             if getattr(config, name) is not None:
                 raise UserError(f"{flag(name)}: {config.algo} has no such setting; it is for --algo {IN_MODEL}")
         return config
-    values = {**DEFAULTS["iql"], **DEFAULTS_BY_DOMAIN.get(config.spec.domain, {}).get("iql", {})}
+    for name in _OF_SAC:
+        if name in given and config.resume is None:
+            raise UserError(f"{flag(name)}: {IN_MODEL} has no such setting; it is SAC's")
+    values = defaults_of("iql", config.spec)
     config = with_defaults(config, {name: values[name] for name in (*own, "hidden_dims", "actor_lr", "critic_lr")})
     return dataclasses.replace(config, **{name: of for name, of in _ROWS_OF_IQL.items() if name not in given})
 
@@ -77,6 +82,8 @@ def _without_env(config: Config, given: Set[str]) -> Config:
     """Settings of --env none with the task's name; raises UserError for what needs an environment."""
     if config.env_id is not None:
         raise UserError("--env none is a run without an environment, --env-id one with: give one of them")
+    if config.algo == IN_MODEL:
+        raise UserError(f"--env none: policies of {IN_MODEL}, which is experimental, cannot collect outside a run yet")
     if not config.source.startswith(("hdf5:", "minari:")):
         raise UserError("--env none: give the data with --source hdf5:FILE, which the task is read off")
     if "eval_episodes" in given and config.eval_episodes:
@@ -171,7 +178,8 @@ def _check_together(config: Config) -> None:
         ("explore_real_ratio", "explore_uncertainty_ratio"),
         ("finetune_real_ratio", "finetune_online_ratio"),
     ):
-        if getattr(config, first) + getattr(config, second) >= 1:
+        parts = getattr(config, first) + getattr(config, second)
+        if parts > 1 or (parts == 1 and config.algo != IN_MODEL):
             right = f"below 1 together with {flag(first)}, to leave room for model rollouts"
             refuse(second, getattr(config, second), right)
     if config.explore_rollouts == "penalty" and config.algo == "mobile":

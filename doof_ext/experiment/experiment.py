@@ -30,6 +30,7 @@ from doof_ext.experiment.online_record import OnlineSteps
 from doof_ext.experiment.provenance import provenance
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import write_json
+from doof_ext.learning.denormals import denormals_flushed
 
 
 class Experiment:
@@ -221,6 +222,7 @@ class Experiment:
 
     def __enter__(self) -> Experiment:
         self._closing.enter_context(self._signals.watching())
+        self._closing.enter_context(denormals_flushed())
         return self
 
     def __exit__(

@@ -51,6 +51,32 @@ def test_sequences_are_rows_in_order_of_d_or_of_d_on(online, ratio):
     assert found_online == expected_online
 
 
+def test_the_policys_loss_is_that_of_a_loop(agent):
+    """Eq. 7 with weights of at most 100, and 0 after an episode's end; no gradient leaves the policy."""
+    torch.manual_seed(1)
+    batch = _replay().draw_sequences(6, 5)
+    latents, actions = torch.rand(5, 6, 50), batch["actions"]
+    inside = torch.cat([torch.ones(1, 6, 1), 1 - batch["ends"][:-1]]).cumprod(0)
+    before = copy.deepcopy(agent)
+    agent.advantage_temperature = before.advantage_temperature = 40.0  # so that some weights are cut
+    torch.manual_seed(2)
+    found = agent._learn_policy(latents, actions, inside * 0.5 ** torch.arange(5.0)[:, None, None])
+    torch.manual_seed(2)
+    first, second = torch.randperm(5)[:2].tolist()
+    total, cut = 0.0, 0
+    for t in range(5):
+        for b in range(6):
+            pair = torch.cat([latents[t, b], actions[t, b]])
+            q = min(float(before.targets[i](pair)) for i in (first, second))
+            weight = math.exp(min(40.0 * (q - float(before.value(latents[t, b]))), 50.0))
+            cut += weight > 100
+            error = float((before.policy(latents[t, b]).tanh() - actions[t, b]).square().sum())
+            total += float(inside[t, b, 0]) * 0.5**t * min(weight, 100.0) * 0.5 * error / 30
+    assert float(found) == pytest.approx(total, rel=1e-4) and 0 < cut < 30 and inside.min() == 0
+    for name, parameter in agent.named_parameters():
+        assert torch.equal(parameter, before.get_parameter(name)) != name.startswith("policy."), name
+
+
 def test_the_losses_are_those_of_a_loop(agent):
     torch.manual_seed(1)
     batch = _replay().draw_sequences(6, 5)

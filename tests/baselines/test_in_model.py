@@ -20,6 +20,7 @@ from doof_ext.cli.baseline import main
 from doof_ext.config import Config, resolve
 from doof_ext.config.settings import IN_MODEL
 from doof_ext.errors import UserError
+from doof_ext.uncertainty import make_estimator
 
 
 @pytest.fixture
@@ -136,14 +137,27 @@ def test_rows_are_learned_from_in_the_agents_units(tiny, dynamics):
     for batch in (real, fake):
         batch["actions"] = batch["actions"] * 4.0 + 2.0
     ours = policy.learn({"real": real, "fake": fake})
-    theirs = twin.learn({**rows, "actions": squashed, "rewards": rows["rewards"] * reward_scale(data)})
+    theirs = twin.learn({**rows, "actions": squashed, "rewards": rows["rewards"] * reward_scale(data, None)})
     for name, loss in ours.items():
-        torch.testing.assert_close(loss, theirs[name], rtol=1e-5, atol=1e-6)
+        if name != "policy_std":
+            torch.testing.assert_close(loss, theirs[name], rtol=1e-5, atol=1e-6)
     actions = policy.select_action(rows["observations"].numpy(), deterministic=True)
     expected = twin.policy.act(twin.normalizer(rows["observations"]), True) * 4.0 + 2.0
     assert actions.min() < 0 or actions.max() > 2.5  # not the agent's own units
     assert policy.actforward(rows["observations"], True)[0].detach().numpy() == pytest.approx(actions, abs=1e-5)
     assert np.abs(expected.detach().numpy() - actions).max() < 0.1  # a step of learning lies between them
+
+
+def test_values_are_in_the_environments_units(tiny, dynamics, offline):
+    """What an estimator of u reads: the penalty is of rewards that are not scaled yet."""
+    spec, data = box_spec(11, 3, low=-2.0, high=6.0), random_dataset(11, 3, 300)
+    config = tiny(algo=IN_MODEL, uncertainty="mobile")
+    policy = policy_builder(config, data)(config, spec, dynamics, uncertainty_coef=-1.0)
+    obs, actions = torch.as_tensor(data.observations[:8]), torch.as_tensor(data.actions[:8])
+    own = policy.agent.targets(policy.agent.normalizer(obs), actions).amin(0) / reward_scale(data, None)
+    torch.testing.assert_close(policy.target_q(obs, actions * 4.0 + 2.0), own)
+    inside = make_estimator("mobile", config)(obs, actions, dynamics, policy)
+    assert inside.shape == (8, 1)
 
 
 def test_the_schedule_is_stage_1s(of_iql, offline, dynamics, pretrained):
@@ -156,7 +170,7 @@ def test_the_schedule_is_stage_1s(of_iql, offline, dynamics, pretrained):
 
 @pytest.mark.parametrize("place", ["pretrain.1", "explore.1", "finetune_policy.1"])
 def test_a_stopped_run_ends_as_if_it_had_not_been(settings, monkeypatch, place):
-    todo = settings(algo=IN_MODEL, exploration_ratio=0.5)
+    todo = settings(algo=IN_MODEL, exploration_ratio=0.5, uncertainty="mobile")
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "run", lambda config, run=pipeline.run: run(config, policy_builder))
         rest = stopped(patch, todo, place)
@@ -187,6 +201,11 @@ def test_a_run_from_the_command_line_has_a_report(tmp_path, capsys):
     [
         (["--algo", "cql", "--doof"], "--doof is built for --algo iql alone, not for cql"),
         (["--doof", "--density-weight", "2"], "unrecognized arguments: --density-weight 2"),
+        (["--doof", "--alpha-lr", "0.1"], "--alpha-lr: doof-iql has no such setting; it is SAC's"),
+        (
+            ["--doof", "--env", "none"],
+            "--env none: policies of doof-iql, which is experimental, cannot collect outside a run yet",
+        ),
         (["--doof", "--expectile", "1"], "--expectile is 1.0; it must be above 0 and below 1"),
     ],
 )
@@ -215,4 +234,6 @@ def test_iqls_settings_are_those_of_its_domain():
     own = resolve(
         Config(algo=IN_MODEL, finetune_real_ratio=0.1, hidden_dims=(8,)), {"algo", "finetune_real_ratio", "hidden_dims"}
     )
+    without = dict(algo=IN_MODEL, finetune_real_ratio=0.5, finetune_online_ratio=0.5)
+    assert resolve(Config(**without), set(without)).finetune_online_ratio == 0.5  # no rollouts in stage 5
     assert (own.finetune_real_ratio, own.hidden_dims, own.actor_lr) == (0.1, (8,), 3e-4)

@@ -7,7 +7,7 @@ from agents import box_spec, journal_rows, random_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doof_ext.baselines.replay import Replay, returns_to_go
+from doof_ext.baselines.replay import Replay, returns_to_go, reward_scale
 from doof_ext.errors import UserError
 
 
@@ -40,6 +40,20 @@ def test_an_unfinished_episode_is_no_part_of_the_span():
     longer.rewards[:40], longer.rewards[40:] = whole.rewards, -100.0
     scales = [Replay(of, box_spec(2, 1), 5, 0.9, normalize_rewards=True).reward_scale for of in (whole, longer)]
     assert scales[0] == pytest.approx(scales[1])
+
+
+def test_an_episode_that_is_cut_before_the_time_limit_is_no_part_of_the_span():
+    """A recipe's streams end in the middle of an episode, with a timeout."""
+    data = random_dataset(2, 1, 40)
+    data.rewards[35:] = -100.0
+    data.timeouts[[33, 34]] = [False, True]
+    data.timeouts[29], data.terminals[29] = False, True
+    whole = [data.rewards[start : start + 10].sum() for start in (0, 10, 20)]
+    assert reward_scale(data, 10) == pytest.approx(1000 / (max(whole) - min(whole)), rel=1e-5)
+    assert reward_scale(data, 10) != pytest.approx(reward_scale(data, None))
+    data.terminals[:] = False
+    data.timeouts[29] = True
+    assert reward_scale(data, 500) == pytest.approx(reward_scale(data, None))  # where none is whole
 
 
 def test_an_episode_that_a_resume_cut_has_an_end():

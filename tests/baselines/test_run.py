@@ -192,6 +192,10 @@ def test_methods_have_their_authors_values():
     fowm = of("--algo", "fowm")
     assert (fowm.hidden_dims, fowm.tau, fowm.disagreement_cost, fowm.online_ratio) == ((512, 512), 0.01, 20.0, 0.5)
     assert iql.tau == 0.005
+    scaled = {algo: of("--algo", algo).normalize_rewards for algo in METHODS}
+    assert scaled == {"iql": True, "cql": True, "cal-ql": True, "spot": True, "pex": False, "fowm": True}
+    assert not of("--algo", "cql", "--task", "walker2d-medium-v2").normalize_rewards
+    assert not any(of("--algo", algo, "--task", "pen-cloned-v1").normalize_rewards for algo in METHODS)
 
 
 def test_its_policy_is_not_exported_but_its_curve_is_reported(baseline, tmp_path, settings):
