@@ -27,7 +27,7 @@ from doof_ext.experiment.experiment import Experiment, finished_summary
 from doof_ext.experiment.run_directory import check_logdir
 from doof_ext.experiment.summary import build_summary, doof_results
 from doof_ext.files import finite
-from doof_ext.learning.factory import build_policy, build_termination_fn
+from doof_ext.learning.factory import build_termination_fn, kit_policies
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.online.taken_over import steps_to_take_over
 from doof_ext.tasks import get_spec, make_env
@@ -37,13 +37,13 @@ from doof_ext.tasks.video import record_video
 
 
 def run(
-    config: Config, policy_builder: Callable[[Config, Dataset], PolicyBuilder] | None = None
+    config: Config, policy_builder: Callable[[Config, Dataset], PolicyBuilder] = kit_policies
 ) -> tuple[dict[str, Any], str]:
     """A whole DOOF run, or the rest of one (``config.resume``).
 
     Args:
         config: Resolved settings (see doof_ext.config.resolve).
-        policy_builder: Gives, for the settings and D, what builds the policies; by default factory.build_policy.
+        policy_builder: Gives, for the settings and D, what builds the policies.
 
     Returns:
         The summary, as in result/summary.json, and the run directory.
@@ -59,10 +59,10 @@ def run(
         return finished
     env, loaded = open_task(config)
     findings = check_data(config, env, loaded.dataset)
-    builder = build_policy if policy_builder is None else policy_builder(config, loaded.dataset)
+    build_policy = policy_builder(config, loaded.dataset)
     with Experiment(config, loaded, steps_to_take_over(config, env, loaded.dataset)) as experiment:
         experiment.start(env, findings)
-        ctx = dataclasses.replace(make_context(config, experiment, env), build_policy=builder)
+        ctx = dataclasses.replace(make_context(config, experiment, env), build_policy=build_policy)
         offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
         pretraining = run_stage(pretrain, ctx, offline)
         summary = finetune_and_summarise(ctx, experiment, pretraining, offline)

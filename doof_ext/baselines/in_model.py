@@ -29,7 +29,7 @@ from doof_ext.config.settings import IN_MODEL
 from doof_ext.data.dataset import Dataset
 from doof_ext.learning.actor_critic import Batch
 from doof_ext.learning.dynamics import DOOFDynamics
-from doof_ext.learning.factory import build_policy
+from doof_ext.learning.factory import kit_policies
 from doof_ext.learning.policy import ModelBasedPolicy, UncertaintyInReward, scale_actions
 from doof_ext.tasks import TaskSpec
 
@@ -101,7 +101,7 @@ def policy_builder(config: Config, dataset: Dataset) -> PolicyBuilder:
     IQL's does; else one with all networks of the other and fresh optimisers.
     """
     if config.algo != IN_MODEL:
-        return build_policy
+        return kit_policies(config, dataset)
     scale = reward_scale(dataset, config.spec.max_episode_steps) if config.normalize_rewards else 1.0
 
     def build(

@@ -10,6 +10,8 @@ from torch import nn
 
 from doof_ext import kit
 from doof_ext.config import Config
+from doof_ext.data.dataset import Dataset
+from doof_ext.errors import UserError
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.policy import DOOFMobilePolicy, DOOFPolicy, KitPolicy, ModelBasedPolicy
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
@@ -75,12 +77,7 @@ def build_policy(
         uncertainty_coef: The signed weight of u.
         start_from: The policy that actor, critics and temperature are copied from, and the target networks from its
             critics.
-
-    Raises:
-        ValueError: The algorithm is none of the kit's.
     """
-    if config.algo not in ("mopo", "mobile"):
-        raise ValueError(f"build_policy builds mopo and mobile, not {config.algo}: see doof_ext.baselines.in_model")
     obs_dim, action_dim = _dimensions(spec)
     actor = build_actor(config.hidden_dims, obs_dim, action_dim, config.device)
     count = config.num_q_ensemble if config.algo == "mobile" else 2
@@ -125,6 +122,17 @@ def build_policy(
         )
     optims = [torch.optim.Adam(critic.parameters(), lr=config.critic_lr) for critic in critics]
     return DOOFPolicy(dynamics, actor, *critics, actor_optim, *optims, **shared)
+
+
+def kit_policies(config: Config, dataset: Dataset) -> Callable[..., ModelBasedPolicy]:
+    """:func:`build_policy` for a run on D, whose algorithm has to be one of the kit's.
+
+    Raises:
+        UserError: It is another.
+    """
+    if config.algo not in ("mopo", "mobile"):
+        raise UserError(f"--algo {config.algo} is not run here; run_doof.py runs it")
+    return build_policy
 
 
 def build_fake_buffer(config: Config, spec: TaskSpec) -> TensorReplayBuffer:

@@ -220,6 +220,12 @@ def test_rewards_that_cannot_be_scaled_are_refused_before_a_run_begins(settings,
     assert not (tmp_path / "log").exists()
 
 
+def test_what_does_not_build_its_policies_refuses_it(settings, tmp_path):
+    with pytest.raises(UserError, match=r"--algo doof-iql is not run here; run_doof\.py runs it"):
+        pipeline.run(settings(algo=IN_MODEL, logdir=str(tmp_path / "log")))
+    assert not (tmp_path / "log").exists()
+
+
 def test_iqls_settings_are_no_other_algorithms():
     with pytest.raises(UserError, match="--expectile: mopo has no such setting; it is for --algo doof-iql"):
         resolve(Config(expectile=0.8), {"expectile"})
