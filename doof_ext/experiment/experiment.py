@@ -57,6 +57,7 @@ class Experiment:
         self._closing = contextlib.ExitStack()
         with contextlib.ExitStack() as opened:
             opened.enter_context(run_directory.lock(self.directory))
+            opened.enter_context(denormals_flushed())  # before torch starts threads, which a resumed run may do earlier
             try:
                 self._open(opened, fresh)
             except OSError as error:
@@ -222,7 +223,6 @@ class Experiment:
 
     def __enter__(self) -> Experiment:
         self._closing.enter_context(self._signals.watching())
-        self._closing.enter_context(denormals_flushed())
         return self
 
     def __exit__(
