@@ -82,3 +82,13 @@ def test_the_guards_table_is_what_the_summaries_say():
         assert f"| {summary['seed']} | {guard} | {' | '.join(cells)} |" in page
         if returned == "the pretrained policy":
             assert summary["gain"] == 0 and scores["finetuned"]["final"] == scores["pretrained"]["final"]
+    found = [read_summary(path) for path in paths if "halfcheetah" in str(path)]
+    off, on = (
+        np.array([of["gain"] for of in sorted(found, key=lambda of: of["seed"]) if bool(of["guard"]) == guarded])
+        for guarded in (False, True)
+    )
+    assert len(off) == len(on) == 3
+    told = f"{off.mean():+.1f} without the guard and {on.mean():+.1f} with it, where the seeds' standard deviation is "
+    told += f"{off.std(ddof=1):.1f} and {on.std(ddof=1):.1f}; with the guard less without, seed by seed: "
+    told += f"{(on - off).mean():+.1f} with a standard deviation of {(on - off).std(ddof=1):.1f}"
+    assert told in " ".join(page.split())
