@@ -45,12 +45,14 @@ class RatioChoice:
         floor: The least pessimistic return that is allowed.
         candidates: All that were tried, and π_off before them.
         gradient_steps: That the tries took.
+        epoch: The epoch of stage 2 whose policy then collects, by the same floor, see explore.
     """
 
     ratio: float
     floor: float
     candidates: list[Candidate]
     gradient_steps: int
+    epoch: int | None = None
 
     @property
     def steps(self) -> dict[str, int]:
@@ -60,7 +62,7 @@ class RatioChoice:
     def for_summary(self) -> dict[str, Any]:
         """As result/summary.json has it; None in place of what is not finite."""
         candidates = [finite(vars(candidate)) for candidate in self.candidates]
-        return finite({"ratio": self.ratio, "floor": self.floor, "candidates": candidates})
+        return finite({"ratio": self.ratio, "floor": self.floor, "epoch": self.epoch, "candidates": candidates})
 
 
 def choose_ratio(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,11 +65,13 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
         ctx, out.rounds = ctx.at(round, timestep), round
         if config.control is None:
             base_return = ctx.data_return if scores.last is None else float(np.mean(scores.last.returns))
-            exploring = ctx
+            exploring, floor = ctx, None
             if config.exploration_ratio == "auto":
-                out.ratios.append(run_stage(choose_ratio, ctx, policy, dynamics, offline))
-                exploring = ctx.with_exploration_ratio(out.ratios[-1].ratio)
-            exploration = run_stage(explore, exploring, policy, dynamics, offline, base_return)
+                choice = run_stage(choose_ratio, ctx, policy, dynamics, offline)
+                exploring, floor = ctx.with_exploration_ratio(choice.ratio), choice.floor
+            exploration = run_stage(explore, exploring, policy, dynamics, offline, base_return, floor)
+            if config.exploration_ratio == "auto":
+                out.ratios.append(dataclasses.replace(choice, epoch=exploration.epoch))
             out.policies["exploration"], out.scores["exploration"] = exploration.policy, exploration.scores or scores
             timestep += exploration.gradient_steps
             collection = run_stage(collect, ctx, exploration.policy, out.online_data, policy, base_return)

@@ -89,5 +89,5 @@ def finetune_policy(
         return PolicyFinetuning(policy, scores, steps)
     if guard.choice.epoch == 0:
         return PolicyFinetuning(pretrained, to_beat, steps, guard.choice)
-    guard.restore_best(policy, scores)
+    guard.restore(policy, scores)
     return PolicyFinetuning(policy, scores, steps, guard.choice)

@@ -44,8 +44,62 @@ class PolicyChoice:
     last: float | None
 
 
-class PolicyGuard:
-    """Remembers the best policy of stage 5 while it is trained; a component of the run's state.
+class KeptPolicy:
+    """The policy of a stage as it was at the end of one of its epochs; a component of the run's state."""
+
+    has_observed = False  # not so of a stage that another version of doof_ext has completed
+
+    def __init__(self) -> None:
+        self._epoch = 0  # none yet
+        self._policy: Any = None
+        self._scores: Any = None
+
+    @property
+    def epoch(self) -> int:
+        """Which epoch's it is; 0 for none."""
+        return self._epoch
+
+    def keep(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores) -> None:
+        """Keeps a policy, and its evaluations up to now, in place of the one before."""
+        self._epoch = epoch
+        self._policy, self._scores = copy.deepcopy((policy.training_state(), scores.state_dict()))
+
+    def restore(self, policy: ModelBasedPolicy, scores: StageScores) -> None:
+        """Makes a trained policy the one that is kept, and its scores those up to it."""
+        policy.load_training_state(self._policy)
+        scores.load_state_dict(self._scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept."""
+        return {name: getattr(self, f"_{name}") for name in ("epoch", "policy", "scores")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned."""
+        self.has_observed = True
+        for name, value in state.items():
+            setattr(self, f"_{name}", value)
+
+
+class WithinFloor(KeptPolicy):
+    """Keeps of stage 2 the last policy whose return in the least elite is no less than a floor.
+
+    Args:
+        floor: The least return that is allowed.
+    """
+
+    def __init__(self, floor: float) -> None:
+        super().__init__()
+        self.floor = floor
+
+    def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
+        """Takes in the policy at the end of an epoch; NaN, of one that an elite diverges under, is above no floor."""
+        self.has_observed = True
+        if estimate is not None and estimate.pessimistic >= self.floor:
+            self.keep(epoch, policy, scores)
+
+
+class PolicyGuard(KeptPolicy):
+    """Remembers the best policy of stage 5 while it is trained.
 
     Args:
         scores: The evaluations of the policy before the stage.
@@ -54,14 +108,11 @@ class PolicyGuard:
     """
 
     def __init__(self, scores: StageScores, estimate: ModelReturn | None, epochs: int) -> None:
+        super().__init__()
         self._by = EVALUATIONS if scores.means else None if estimate is None else MODEL_RETURN
         self._before = scores.last_10 if scores.means else _pessimistic(estimate)
         self._epochs = epochs
-        self._epoch, self._last = 0, self._before
-        self._chosen = self._before
-        self._policy: Any = None  # its state, none where it is the one before
-        self._scores: Any = None
-        self.has_observed = False  # not so of a stage that another version of doof_ext has completed
+        self._chosen = self._last = self._before
 
     def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
         """Takes in the policy at the end of an epoch.
@@ -82,29 +133,17 @@ class PolicyGuard:
             self._last = _pessimistic(estimate)
             better = _exceeds(self._last, self._chosen)
         if better:
-            self._epoch, self._chosen = epoch, self._last
-            self._policy, self._scores = copy.deepcopy((policy.training_state(), scores.state_dict()))
+            self._chosen = self._last
+            self.keep(epoch, policy, scores)
 
     @property
     def choice(self) -> PolicyChoice:
         """Which policy is the best of those that were considered, and the one before."""
         return PolicyChoice(self._by, self._epoch, self._epochs, self._before, self._chosen, self._last)
 
-    def restore_best(self, policy: ModelBasedPolicy, scores: StageScores) -> None:
-        """Makes a trained policy the best one of its stage, and its scores those up to it."""
-        policy.load_training_state(self._policy)
-        scores.load_state_dict(self._scores)
-
     def state_dict(self) -> dict[str, Any]:
-        """The best policy so far."""
-        names = ("epoch", "chosen", "last", "policy", "scores")
-        return {name: getattr(self, f"_{name}") for name in names}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what :meth:`state_dict` returned."""
-        self.has_observed = True
-        for name, value in state.items():
-            setattr(self, f"_{name}", value)
+        """The best policy so far, and the estimates."""
+        return super().state_dict() | {"chosen": self._chosen, "last": self._last}
 
 
 def _pessimistic(estimate: ModelReturn | None) -> float | None:

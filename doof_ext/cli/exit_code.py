@@ -112,7 +112,10 @@ def _ratios(round: int, choice: Mapping[str, Any]) -> str:
         f"{'' if one['allowed'] else ' (loses too much)'}"
         for one in choice["candidates"]
     )
-    return f"ratio: round {round} explored at {choice['ratio']:g} (u of a step in the model, by ratio: {tried})"
+    who = {None: "", 0: ", the pretrained policy collected"}.get(
+        choice["epoch"], f", epoch {choice['epoch']} collected"
+    )
+    return f"ratio: round {round} explored at {choice['ratio']:g}{who} (u of a step in the model, by ratio: {tried})"
 
 
 def _legend(score: Mapping[str, Any]) -> str:

@@ -99,8 +99,10 @@ _BY_TASK: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 
 def defaults_of(algo: str, spec: TaskSpec) -> dict[str, Any]:
     """A method's own settings on a task."""
-    names = (spec.domain, spec.name)
-    return {**DEFAULTS[algo], **{k: v for name in names for k, v in _BY_TASK.get(name, {}).get(algo, {}).items()}}
+    found = dict(DEFAULTS[algo])
+    for name in (spec.domain, spec.name):
+        found |= _BY_TASK.get(name, {}).get(algo, {})
+    return found
 
 
 BUDGETS: Mapping[str, Mapping[str, Any]] = MappingProxyType({"paper": {"epoch": 1000}})

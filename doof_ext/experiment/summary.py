@@ -251,7 +251,9 @@ def _is_choice(choice: Any) -> bool:
 
 def _is_ratio(choice: Any) -> bool:
     """Whether the choice of a ratio is whole."""
-    candidates = choice.get("candidates") if _has(choice, ["ratio"], ["floor"]) else None
+    if isinstance(choice, dict):
+        choice.setdefault("epoch", None)
+    candidates = choice.get("candidates") if _has(choice, ["ratio"], ["floor", "epoch"]) else None
     return isinstance(candidates, list) and all(
         _has(one, ["ratio"], ["uncertainty", "pessimistic"]) and isinstance(one.get("allowed"), bool)
         for one in candidates

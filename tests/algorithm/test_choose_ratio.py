@@ -5,10 +5,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from conftest import assert_same_run, stopped
 
 from doof_ext import pipeline
 from doof_ext.algorithm import choose_ratio as module
+from doof_ext.algorithm import doof
 from doof_ext.config.settings import RATIOS
 from doof_ext.evaluation.model_return import ModelReturn, ModelReturns
 from doof_ext.tasks.interaction import step_env
@@ -89,9 +91,9 @@ def test_it_is_decided_before_a_real_step_and_the_rest_is_the_run_at_that_ratio(
     monkeypatch.setattr("doof_ext.algorithm.doof.choose_ratio", counted)
     for place in ("doof_ext.algorithm.collect.step_env", "doof_ext.evaluation.returns.step_env"):
         monkeypatch.setattr(place, lambda *inputs: (steps.append(1), step_env(*inputs))[1])
-    summary, directory = pipeline.run(settings(**AUTO))
+    summary, directory = pipeline.run(settings(**AUTO, max_return_drop=0.99))
     (choice,) = summary["ratio_choice"]
-    assert during == [0] and len(choice["candidates"]) == 5
+    assert during == [0] and len(choice["candidates"]) == 5 and choice["epoch"] == 4
     chosen = [one for one in choice["candidates"] if one["ratio"] == choice["ratio"]]
     allowed = [one for one in choice["candidates"][1:] if one["allowed"]]
     assert chosen[0]["uncertainty"] == max(one["uncertainty"] for one in allowed or chosen)
@@ -105,6 +107,46 @@ def test_it_is_decided_before_a_real_step_and_the_rest_is_the_run_at_that_ratio(
 def _stages(directory):
     with open(f"{directory}/record/policy_training_progress.csv") as file:
         return [(row["stage"], row["timestep"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    ("least", "epoch"), [([9.0, 3.0, 5.1, 4.9], 3), ([9.0] * 4, 4), ([math.nan, 1.0, 2.0, 4.9], 0)]
+)
+def test_who_collects_is_above_the_floor_too(settings, monkeypatch, least, epoch):
+    """The tries are shorter than stage 2, in which a policy may come to lose more."""
+    judged, estimates = [], iter([0.0] * 2 + [10.0] + [9.0] * 4 + least)
+
+    def estimate(self, policy, dynamics):
+        judged.append({name: value.clone() for name, value in policy.state_dict().items()})
+        return _returns(0.5, next(estimates, 0.0))
+
+    found = []
+    collect = doof.collect
+
+    def spied(ctx, policy, *inputs):
+        found.append(policy)
+        return collect(ctx, policy, *inputs)
+
+    spied.__name__ = "collect"
+    monkeypatch.setattr(ModelReturns, "__call__", estimate)
+    monkeypatch.setattr(doof, "collect", spied)
+    summary, _ = pipeline.run(settings(**AUTO))
+    assert summary["ratio_choice"][0]["epoch"] == epoch
+    expected = judged[7 + epoch - 1] if epoch else judged[2]
+    for name, value in found[0].state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    (stage,) = (stage for stage in summary["stages"] if stage["name"] == "explore")
+    assert stage["gradient_steps"] == 16
+    assert (summary["scores"]["exploration"] == summary["scores"]["pretrained"]) == (epoch == 0)
+
+
+def test_a_run_stopped_in_stage_2_remembers_who_was_above_the_floor(settings, monkeypatch):
+    todo = settings(**AUTO, max_return_drop=0.3)
+    summary, whole = pipeline.run(todo)
+    assert summary["ratio_choice"][0]["epoch"] is not None
+    again, directory = pipeline.run(stopped(monkeypatch, todo, "explore.1", count=10))
+    assert again["ratio_choice"] == summary["ratio_choice"]
+    assert_same_run(whole, directory)
 
 
 def test_a_run_stopped_among_the_candidates_ends_as_if_it_had_not_been(settings, monkeypatch):

@@ -54,7 +54,7 @@ def test_by_evaluations_the_best_mean_of_ten_is_returned_and_not_the_best_single
     best = max(range(10, len(means) + 1), key=lambda epoch: mean_of_last_10(means[:epoch]))
     assert (guard.choice.epoch, guard.choice.chosen) == (best, mean_of_last_10(means[:best])) == (22, 12.0)
     assert (guard.choice.before, guard.choice.last, guard.choice.by) == (4.0, 6.5, "evaluations")
-    guard.restore_best(policy, scores)
+    guard.restore(policy, scores)
     assert policy.state == 22 and scores.means == means[:22] and scores.last.mean == 12.0
 
 
@@ -74,7 +74,7 @@ def test_without_evaluations_the_least_elites_return_decides_and_what_diverges_n
     assert (guard.choice.by, guard.choice.epoch, guard.choice.chosen) == ("model_return", 3, 7.0)
     assert _watched([], [], 2, [nan, nan, nan])[0].choice.epoch == 0
     assert _watched([], [], 2, [nan, 1.0, nan])[0].choice.epoch == 1
-    guard.restore_best(policy, scores)
+    guard.restore(policy, scores)
     assert policy.state == 3
 
 
