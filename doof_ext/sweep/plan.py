@@ -15,6 +15,7 @@ from doof_ext.config.baseline_settings import METHODS
 from doof_ext.config.parser import known_flags, settings_from
 from doof_ext.config.recorded import class_of, recorded_settings
 from doof_ext.config.rules import Rules, rules_of, text_of
+from doof_ext.config.settings import IN_MODEL
 from doof_ext.errors import UserError
 
 Key = tuple[tuple[str, Any], ...]
@@ -142,7 +143,9 @@ def _flags_of(argv: list[str], method: str | None, mixed: bool) -> dict[str, Any
         return given_flags(argv)
     flags, rest = known_flags(argv, Config)
     given_flags(rest, settings=BaselineConfig)
-    return flags
+    if flags.get("algo") == IN_MODEL:
+        return flags
+    return {name: value for name, value in flags.items() if rules_of(Config)[name].stage != "iql"}
 
 
 def _without(name: str, argv: list[str]) -> list[str]:
