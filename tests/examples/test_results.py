@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from doof_ext.config.rules import text_of
 from doof_ext.experiment.summary import read_summary
 from doof_ext.report.guard_tables import estimates_table
-from doof_ext.report.runs import Run
+from doof_ext.report.runs import Run, find_runs
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "results" / "quickstart"
@@ -92,3 +93,22 @@ def test_the_guards_table_is_what_the_summaries_say():
     told += f"{off.std(ddof=1):.1f} and {on.std(ddof=1):.1f}; with the guard less without, seed by seed: "
     told += f"{(on - off).mean():+.1f} with a standard deviation of {(on - off).std(ddof=1):.1f}"
     assert told in " ".join(page.split())
+
+
+def test_the_table_of_ratios_on_hopper_medium_is_what_the_summaries_say():
+    """results/budgets: every arm that was run is a row, and all are from one stage 1."""
+    page = (ROOT / "results" / "budgets" / "README.md").read_text()
+    runs = find_runs([ROOT / "results" / "budgets" / "hopper-medium-v2"])
+    assert len({run.results["scores"]["pretrained"]["last_10"] for run in runs}) == 1
+    for run in runs:
+        summary, choice = run.results, run.results["policy_choice"][-1]
+        ratio = run.settings["exploration_ratio"]
+        arm = f"control {run.control}" if run.control else f"ratio {text_of(ratio)}"
+        arm += ", rounds auto" if run.settings["rounds"] == "auto" else ""
+        before, after = (summary["scores"][name] for name in ("pretrained", "finetuned"))
+        explored = "-" if run.control else f"{summary['scores']['exploration']['last_10']:.1f}"
+        cells = [f"{before['last_10']:.1f}", explored, f"{choice['last']:.1f}", f"{after['last_10']:.1f}"]
+        cells.append(f"{after['final']['mean']:.1f}")
+        returned = f"epoch {choice['epoch']}" if choice["epoch"] else "the pretrained policy"
+        assert f"| {arm} | {' | '.join(cells)} | {summary['gain']:+.1f} | {returned} |" in page
+    assert page.count("| the pretrained policy |") + page.count("| epoch ") == len(runs)
