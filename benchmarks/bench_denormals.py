@@ -83,7 +83,7 @@ def main():
     if args.json:
         figures = {"kept": kept, "flushed": flushed, "threads": args.threads, "machine": machine()}
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump(figures | {"torch": torch.__version__}, file, indent=1)
+            file.write(json.dumps(figures | {"torch": torch.__version__}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

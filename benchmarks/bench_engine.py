@@ -440,6 +440,7 @@ def main():
 
 
 def machine():
+    """The processor's name and the number of its cores."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
         if names:

@@ -11,6 +11,7 @@ from conftest import assert_same_run, stopped
 from doof_ext import pipeline
 from doof_ext.algorithm import choose_ratio as module
 from doof_ext.algorithm import doof
+from doof_ext.algorithm.policy_guard import WithinFloor
 from doof_ext.config.settings import RATIOS
 from doof_ext.evaluation.model_return import ModelReturn, ModelReturns
 from doof_ext.tasks.interaction import step_env
@@ -141,9 +142,16 @@ def test_who_collects_is_above_the_floor_too(settings, monkeypatch, least, epoch
 
 
 def test_a_run_stopped_in_stage_2_remembers_who_was_above_the_floor(settings, monkeypatch):
-    todo = settings(**AUTO, max_return_drop=0.3)
+    """The first epoch alone is, and the run is stopped in the third."""
+    consider = WithinFloor.consider
+
+    def judged(self, epoch, policy, scores, estimate):
+        consider(self, epoch, policy, scores, _returns(0.5, self.floor + (1.0 if epoch == 1 else -1.0)))
+
+    monkeypatch.setattr(WithinFloor, "consider", judged)
+    todo = settings(**AUTO, max_return_drop=0.99)
     summary, whole = pipeline.run(todo)
-    assert summary["ratio_choice"][0]["epoch"] is not None
+    assert summary["ratio_choice"][0]["epoch"] == 1
     again, directory = pipeline.run(stopped(monkeypatch, todo, "explore.1", count=10))
     assert again["ratio_choice"] == summary["ratio_choice"]
     assert_same_run(whole, directory)
