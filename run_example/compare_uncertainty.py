@@ -41,7 +41,8 @@ def compare_estimators():
         dynamics.fit_estimator(rows)
         found = compare(dynamics, pretraining.policy, pairs)
         means = " | ".join(f"{found['mean_u'][kind]:.3g}" for kind in KINDS)
-        print(f"| {name} | {means} | {found['spearman']:.2f} |")
+        ranked = "" if found["spearman"] is None else f"{found['spearman']:.2f}"
+        print(f"| {name} | {means} | {ranked} |")
 
 
 if __name__ == "__main__":

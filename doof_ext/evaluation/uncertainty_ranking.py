@@ -15,6 +15,7 @@ from doof_ext.evaluation.dynamics_distance import (
     uniform_actions,
     uniform_pairs,
 )
+from doof_ext.evaluation.rank_correlation import rank_correlation
 
 KINDS = ("data", "random actions", "uniform states")
 
@@ -38,21 +39,11 @@ def compare(dynamics: Any, policy: Any, pairs: Mapping[str, TruePairs]) -> dict[
     """Mean u of each kind of pairs, and Spearman's correlation of u with the dynamics distance over all of them.
 
     Returns:
-        {"mean_u": {kind: float}, "spearman": float}.
+        {"mean_u": {kind: float}, "spearman": float, or None where u is the same everywhere}.
     """
     u = {kind: dynamics.uncertainty(p.observations, p.actions, policy).cpu().numpy()[:, 0] for kind, p in pairs.items()}
     distances = [dynamics_distance(dynamics, p) for p in pairs.values()]
     return {
         "mean_u": {kind: float(values.mean()) for kind, values in u.items()},
-        "spearman": spearman(np.concatenate(list(u.values())), np.concatenate(distances)),
+        "spearman": rank_correlation(np.concatenate(list(u.values())), np.concatenate(distances)),
     }
-
-
-def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's rank correlation of two arrays [N]; equal values share their mean rank."""
-    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from doof_ext.report.model_returns import ESTIMATES, rank_correlation
+from doof_ext.evaluation.rank_correlation import rank_correlation
+from doof_ext.report.model_returns import ESTIMATES
 from doof_ext.report.runs import MODEL_RETURN, SCORE, Run
-from doof_ext.report.tables import Table
+from doof_ext.report.table import Table
 
 _AHEAD = 3  # evaluations that follow an epoch, by which its policy is judged in turn
 _TRAILING = 10  # evaluations up to it

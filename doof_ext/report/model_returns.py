@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from doof_ext.evaluation.rank_correlation import rank_correlation
 from doof_ext.report.drawing import Drawing, arm_colour, arm_line, grid_size, nothing_to_draw, panels, run_label
 from doof_ext.report.runs import MODEL_RETURN, SCORE, Run, grouped
-from doof_ext.report.tables import Table
+from doof_ext.report.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,20 +25,6 @@ ESTIMATES = {
 
 _STAGES = {1: "1 pretrain", 5: "5 finetune"}
 _FEWEST = 3  # epochs that can be ranked
-
-
-def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Spearman's rank correlation of two columns, ties at their mean rank; None where one of them never changes."""
-    first, second = (_ranks(np.asarray(column, np.float64)) for column in (x, y))
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
-
-
-def _ranks(column: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(column, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[place]
 
 
 def model_return_table(runs: Sequence[Run]) -> Table:

@@ -15,9 +15,10 @@ from doof_ext.errors import UserError
 from doof_ext.files import publish
 from doof_ext.report.figures import Drawing, all_figures, render
 from doof_ext.report.guard_tables import guard_tables
-from doof_ext.report.model_returns import model_return_curves, model_return_table
+from doof_ext.report.model_returns import model_return_curves
 from doof_ext.report.runs import Run, check_alike, find_runs
-from doof_ext.report.tables import Table, all_tables
+from doof_ext.report.table import Table
+from doof_ext.report.tables import all_tables
 
 _SETTINGS = (  # those that the page lists
     "preset",
@@ -78,7 +79,7 @@ def write_report(
             warn(f"{run.directory}: {run.problem}")
     figures = [*all_figures(runs), model_return_curves(runs)]
     guard = guard_tables(runs)
-    tables = [*all_tables(runs), model_return_table(runs)]
+    tables = all_tables(runs)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
         with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(out))) as folder:

@@ -24,6 +24,9 @@ from doof_ext.files import read_json
 from doof_ext.tasks import get_spec
 
 CONTROL = "control"
+RATIO_0 = "ratio 0"
+COMPARISONS = (*CONTROLS, RATIO_0)
+"""What a gain is set beside: each kind of control, the strictest first, and the same with D_on collected by π_off."""
 SCORE = "eval/normalized_episode_reward"
 MODEL_RETURN = "eval/model_return"
 _REQUIRED = ("task", "seed", "algo", "step_per_epoch", "preset")
@@ -126,6 +129,11 @@ class Run:
     def provenance(self) -> str:
         """recipe, d4rl, hdf5 or minari."""
         return self.summary["dataset"]["source"] if self.summary else "unknown"
+
+    @property
+    def data(self) -> str:
+        """Whose data it had, in words."""
+        return f"{self.provenance} data"
 
     @property
     def paper_name(self) -> str:
@@ -266,19 +274,25 @@ def check_alike(runs: Sequence[Run]) -> None:
             )
 
 
-def gains_over(members: Sequence[Run], runs: Iterable[Run], control: str) -> list[float]:
-    """The gains of an arm's runs less those of a control, seed by seed; of seeds that only one of them has, nothing.
+def gains_over(members: Sequence[Run], runs: Iterable[Run], other: str) -> list[float]:
+    """The gains of an arm's runs less those of another arm, seed by seed; of seeds that only one has, nothing.
 
     Args:
         members: Finished runs of one arm of one task.
-        runs: Finished runs of the same task, its controls among them.
-        control: The kind.
+        runs: Finished runs of the same task, the other arm's among them.
+        other: One of COMPARISONS.
     """
-    if any(run.control or run.method for run in members):
+    if any(run.control or run.method or (other == RATIO_0 and _is(run, other)) for run in members):
         return []
-    beside = [run for run in runs if run.control == control and run.variant == members[0].variant]
+    beside = [run for run in runs if _is(run, other) and run.variant == members[0].variant]
     theirs, ours = (grouped(filter(is_scored, of_arm), lambda run: run.seed) for of_arm in (beside, members))
     return [_mean_gain(ours[seed]) - _mean_gain(theirs[seed]) for seed in ours if seed in theirs]
+
+
+def _is(run: Run, other: str) -> bool:
+    if other == RATIO_0:
+        return run.control is None and run.method is None and run.settings["exploration_ratio"] == 0
+    return run.control == other
 
 
 def is_scored(run: Run) -> bool:

@@ -202,7 +202,7 @@ def test_its_policy_is_not_exported_but_its_curve_is_reported(baseline, tmp_path
     from doof_ext import pipeline
     from doof_ext.deploy.run_policy import read_policy
     from doof_ext.report.runs import find_runs
-    from doof_ext.report.tables import aggregate_table, score_table
+    from doof_ext.report.score_tables import aggregate_table, score_table
 
     _, directory = baselines.run(baseline("cal-ql", logdir=str(tmp_path)))
     with pytest.raises(UserError, match="is a run of cal-ql: only policies of DOOF's runs"):

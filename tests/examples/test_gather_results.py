@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from doof_ext.report.runs import find_runs
-from doof_ext.report.tables import score_table
+from doof_ext.report.score_tables import score_table
 
 _spec = importlib.util.spec_from_file_location("gather_results", ROOT / "tools" / "gather_results.py")
 tool = importlib.util.module_from_spec(_spec)

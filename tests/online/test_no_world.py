@@ -22,7 +22,7 @@ from doof_ext.errors import UserError
 from doof_ext.experiment.summary import read_summary
 from doof_ext.report.page import write_report
 from doof_ext.report.runs import find_runs
-from doof_ext.report.tables import score_table
+from doof_ext.report.score_tables import score_table
 from doof_ext.tasks import TaskSpec, register
 
 SCORES = ("last_10", "best", "mean", "std", "length", "final")

@@ -2,22 +2,8 @@
 
 import copy
 
-import numpy as np
-import pytest
-
-from doof_ext.report.model_returns import model_return_curves, model_return_table, rank_correlation
+from doof_ext.report.model_returns import model_return_curves, model_return_table
 from doof_ext.report.runs import find_runs
-
-scipy_stats = pytest.importorskip("scipy.stats")
-
-
-def test_the_rank_correlation_is_spearmans():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        x, y = rng.integers(0, 6, size=(2, 9)).astype(float)  # with ties
-        assert rank_correlation(x, y) == pytest.approx(scipy_stats.spearmanr(x, y).statistic)
-    assert rank_correlation([1, 2, 3], [5, 6, 700]) == pytest.approx(1)
-    assert rank_correlation([1, 2, 3], [4, 4, 4]) is None
 
 
 def test_the_table_ranks_the_epochs_of_each_stage(runs_folder):

@@ -9,7 +9,7 @@ import torch
 
 from doof_ext.data.recipe import generate
 from doof_ext.errors import UserError
-from doof_ext.evaluation.uncertainty_ranking import KINDS, compare, pairs_of_each_kind, spearman
+from doof_ext.evaluation.uncertainty_ranking import KINDS, compare, pairs_of_each_kind
 from doof_ext.learning.factory import build_dynamics, build_policy
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
@@ -158,13 +158,6 @@ def test_what_is_missing_is_named(dynamics, offline):
     dynamics.estimator = make_estimator("count")
     with pytest.raises(UserError, match="before it was fitted"):
         dynamics.uncertainty(*pair)
-
-
-def test_spearman_is_the_correlation_of_mean_ranks():
-    assert spearman(np.array([1.0, 2, 3]), np.array([10.0, 20, 900])) == pytest.approx(1)
-    assert spearman(np.array([3.0, 2, 1]), np.array([10.0, 20, 900])) == pytest.approx(-1)
-    # ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4
-    assert spearman(np.array([5.0, 5, 6, 7]), np.array([1.0, 2, 3, 4])) == pytest.approx(0.948683)
 
 
 def test_estimators_are_refitted_on_all_data_after_stage_4(tiny, spec, offline, logger):

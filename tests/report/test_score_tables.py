@@ -7,20 +7,16 @@ import pytest
 from conftest import needs_report
 
 from doof_ext.report.runs import find_runs
-from doof_ext.report.tables import Table, aggregate_table, distance_table, intervals, score_table
+from doof_ext.report.score_tables import aggregate_table, intervals, score_table
+from doof_ext.report.table import Table
 from doof_ext.tasks import get_spec
 
 
-def _with(run, scores, gain, distance=None, stage_4=6):
+def _with(run, scores, gain, stage_4=6):
     run = copy.deepcopy(run)
     for name, value in scores.items():
         run.summary["scores"][name] |= {"last_10": value, "mean": value - 1, "best": value + 5, "final": None}
     run.summary["gain"] = gain
-    if distance:
-        run.summary["distance"]["uniform"] = {
-            "before": {"mean": distance[0], "max": 9.0},
-            "after": {"mean": distance[1], "max": 8.0},
-        }
     for stage in run.summary["stages"]:
         if stage["name"] == "finetune_dynamics":
             stage["gradient_steps"] = stage_4
@@ -36,10 +32,10 @@ def found(runs_folder):
 def runs(found):
     """HP-m: ratio 1 and each control twice, with known numbers."""
     return [
-        _with(found["ratio 1", 1], {"pretrained": 10.0, "finetuned": 30.0}, 20.0, (4.0, 1.0)),
-        _with(found["ratio 1", 2], {"pretrained": 20.0, "finetuned": 30.0}, 10.0, (2.0, 1.0)),
-        _with(found["control no-online-data", 1], {"pretrained": 10.0, "finetuned": 17.0}, 7.0, (4.0, 3.0)),
-        _with(found["control no-online-data", 2], {"pretrained": 20.0, "finetuned": 28.0}, 8.0, (2.0, 2.0)),
+        _with(found["ratio 1", 1], {"pretrained": 10.0, "finetuned": 30.0}, 20.0),
+        _with(found["ratio 1", 2], {"pretrained": 20.0, "finetuned": 30.0}, 10.0),
+        _with(found["control no-online-data", 1], {"pretrained": 10.0, "finetuned": 17.0}, 7.0),
+        _with(found["control no-online-data", 2], {"pretrained": 20.0, "finetuned": 28.0}, 8.0),
         _with(found["control extra-training", 1], {"pretrained": 10.0, "finetuned": 14.0}, 4.0),
         _with(found["control extra-training", 2], {"pretrained": 20.0, "finetuned": 22.0}, 2.0),
     ]
@@ -51,14 +47,14 @@ BEFORE = "15.0 ± 5.0"
 def test_scores_gains_and_those_over_each_control_the_strictest_first(runs):
     table = score_table(runs)
     scores = ["pretrained", "finetuned", "last", "best", "final", "gain"]
-    assert table.headings[4:] == [*scores, "over no-online-data", "over extra-training"]
+    assert table.headings[4:] == [*scores, "over no-online-data", "over extra-training", "over ratio 0"]
     assert [row[:4] for row in table.rows] == [
         ["HP-m", "recipe data", arm, "2"] for arm in ("ratio 1", "control no-online-data", "control extra-training")
     ]
     assert [row[4:] for row in table.rows] == [
-        [BEFORE, "30.0 ± 0.0", "29.0 ± 0.0", "35.0 ± 0.0", "", "+15.0", "+7.5", "+12.0"],
-        [BEFORE, "22.5 ± 5.5", "21.5 ± 5.5", "27.5 ± 5.5", "", "+7.5", "", ""],
-        [BEFORE, "18.0 ± 4.0", "17.0 ± 4.0", "23.0 ± 4.0", "", "+3.0", "", ""],
+        [BEFORE, "30.0 ± 0.0", "29.0 ± 0.0", "35.0 ± 0.0", "", "+15.0", "+7.5", "+12.0", ""],
+        [BEFORE, "22.5 ± 5.5", "21.5 ± 5.5", "27.5 ± 5.5", "", "+7.5", "", "", ""],
+        [BEFORE, "18.0 ± 4.0", "17.0 ± 4.0", "23.0 ± 4.0", "", "+3.0", "", "", ""],
     ]
     assert table.best == {(0, 5)} and not table.missing
     assert "mean of a stage's last ten evaluations" in " ".join(table.caption.split())
@@ -72,12 +68,18 @@ def test_the_final_evaluation_is_shown_of_the_runs_that_have_one(runs):
 
 def test_gains_over_a_control_are_of_the_seeds_that_both_have(runs):
     (first, *_) = score_table([*runs[:2], runs[3]]).rows
-    assert first[-2:] == ["+2.0 (1 seed)", ""]  # seed 2: 10 less 8
+    assert first[-3:] == ["+2.0 (1 seed)", "", ""]  # seed 2: 10 less 8
+
+
+def test_gains_over_ratio_0_are_those_over_the_steps_of_the_pretrained_policy(runs, found):
+    zero = _with(found["ratio 0", 1], {"pretrained": 10.0, "finetuned": 24.0}, 14.0)
+    rows = {row[2]: row[-1] for row in score_table([*runs, zero]).rows}
+    assert rows["ratio 1"] == "+6.0 (1 seed)" and rows["ratio 0"] == rows["control no-online-data"] == ""
 
 
 def test_a_control_of_other_rounds_or_estimator_is_not_beside_doof(runs, found):
     rounds = _with(found["ratio 1, 2 rounds", 1], {"pretrained": 10.0, "finetuned": 40.0}, 30.0)
-    rows = {row[2]: row[-2:] for row in score_table([*runs, rounds]).rows}
+    rows = {row[2]: row[-3:-1] for row in score_table([*runs, rounds]).rows}
     assert rows["ratio 1"] == ["+7.5", "+12.0"] and rows["ratio 1, 2 rounds"] == ["", ""]
 
 
@@ -94,15 +96,6 @@ def test_runs_of_earlier_versions_are_named(runs):
     table = score_table(runs)
     assert "earlier versions" in table.caption and table.rows[0][7] == "" and table.rows[1][7] == "27.5 ± 5.5"
     assert "earlier versions" not in score_table(runs[2:]).caption
-
-
-def test_distances_before_and_after(runs):
-    table = distance_table(runs, "uniform", 2)
-    assert table.rows == [
-        ["HP-m", "recipe data", "ratio 1", "2", "3", "1", "-66.7 %", "8"],
-        ["HP-m", "recipe data", "control no-online-data", "2", "3", "2.5", "-16.7 %", "8"],  # it has a stage 4
-    ]
-    assert distance_table([], "uniform", 2).missing == "no finished DOOF runs"
 
 
 @needs_report
@@ -135,8 +128,8 @@ def test_averages_per_kind_of_dataset(runs):
         ["medium", "control no-online-data", "1", "2", "+7.5"],
         ["medium", "control extra-training", "1", "2", "+3.0"],
     ]
-    assert table.rows[0][8:] == ["+7.5 [+2.0, +13.0]", "+12.0 [+8.0, +16.0]"]  # of two seeds, the extremes
-    assert [row[8:] for row in table.rows[1:]] == [["", ""], ["", ""]]
+    assert table.rows[0][8:] == ["+7.5 [+2.0, +13.0]", "+12.0 [+8.0, +16.0]", ""]  # of two seeds, the extremes
+    assert [row[8:] for row in table.rows[1:]] == [[""] * 3] * 2
     assert "first 1 seeds" in aggregate_table([*runs, *_other_task(runs)]).missing
 
 
