@@ -16,7 +16,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/python run_example/quickstart.py --seed $(SEED)
 
 test: $(VENV)/ready lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/ready
 	$(BIN)/python -m pytest -m slow

@@ -1,5 +1,6 @@
 """Whole runs of baselines: what they leave, and that a run which was stopped ends as if it had not been."""
 
+import functools
 import json
 import os
 import signal
@@ -39,10 +40,22 @@ def _assert_same(first, second):
     assert online[0] == online[1]
 
 
+@pytest.fixture(scope="module")
+def whole(baseline, tmp_path_factory):
+    """The directory of a run that nothing stopped, by method."""
+
+    @functools.cache
+    def directory(algo):
+        return baselines.run(baseline(algo, logdir=str(tmp_path_factory.mktemp("whole")), final_episodes=2))[1]
+
+    return directory
+
+
 @pytest.mark.parametrize("algo", METHODS)
-def test_a_run_takes_its_online_steps_and_scores_three_policies(baseline, tmp_path, algo):
-    summary, directory = baselines.run(baseline(algo, logdir=str(tmp_path), final_episodes=2))
-    assert read_summary(str(Path(directory) / "result" / "summary.json"))["algo"] == algo
+def test_a_run_takes_its_online_steps_and_scores_three_policies(whole, algo):
+    directory = whole(algo)
+    summary = read_summary(str(Path(directory) / "result" / "summary.json"))
+    assert summary["algo"] == algo
     assert list(summary["scores"]) == ["pretrained", "online", "finetuned"]
     assert summary["gain"] == summary["scores"]["finetuned"]["last_10"] - summary["scores"]["pretrained"]["last_10"]
     assert all(score["final"]["episodes"] == 2 for score in summary["scores"].values())
@@ -53,10 +66,10 @@ def test_a_run_takes_its_online_steps_and_scores_three_policies(baseline, tmp_pa
     assert Path(directory).parent.name == algo
 
 
-@pytest.mark.parametrize("algo", ["pex", "spot", "cal-ql", "fowm"])
 @pytest.mark.parametrize("place", ["pretrain.1", "finetune_online.1", "finetune_offline.1"])
-def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, tmp_path, monkeypatch, algo, place):
-    _, whole = baselines.run(baseline(algo, logdir=str(tmp_path / "whole"), final_episodes=2))
+@pytest.mark.parametrize("algo", ["pex", "spot", "cal-ql", "fowm"])
+def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, whole, tmp_path, monkeypatch, algo, place):
+    expected = whole(algo)
     seen, after_step = [], TrainingState.after_step
 
     def stopping(self):
@@ -71,12 +84,12 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, tmp_path, monkeypatc
             baselines.run(baseline(algo, logdir=str(tmp_path / "stopped"), final_episodes=2))
     directory = caught.value.run_directory
     baselines.run(settings_from({"resume": directory}, BaselineConfig))
-    _assert_same(whole, directory)
+    _assert_same(expected, directory)
 
 
-def test_steps_beyond_the_last_checkpoint_are_learned_from_again(baseline, tmp_path, monkeypatch):
+def test_steps_beyond_the_last_checkpoint_are_learned_from_again(baseline, whole, tmp_path, monkeypatch):
     """A kill in the middle of an epoch: the journal has steps that no checkpoint knows of, and each is kept."""
-    _, whole = baselines.run(baseline("iql", logdir=str(tmp_path / "whole"), final_episodes=2))
+    expected = whole("iql")
     step = Training.step
 
     def dying(self):
@@ -90,7 +103,7 @@ def test_steps_beyond_the_last_checkpoint_are_learned_from_again(baseline, tmp_p
             baselines.run(baseline("iql", logdir=str(tmp_path / "killed"), final_episodes=2))
     directory = caught.value.run_directory
     baselines.run(settings_from({"resume": directory}, BaselineConfig))
-    _assert_same(whole, directory)
+    _assert_same(expected, directory)
 
 
 def test_a_journal_that_lost_its_end_is_one_line(baseline, tmp_path, monkeypatch):

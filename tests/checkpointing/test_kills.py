@@ -135,6 +135,7 @@ def test_a_run_killed_three_times_ends_as_if_it_had_not_been(whole, tmp_path):
     _assert_same_run(resumed, run_dir)
 
 
+@pytest.mark.slow
 def test_a_control_that_is_killed_in_stages_4_and_5_ends_as_if_it_had_not_been(whole, tmp_path_factory):
     folders = [tmp_path_factory.mktemp("control") for _ in range(2)]
     argv = ("--pretrained", whole[0], "--control", "no-online-data", "--rounds", "1", "--final-episodes", "0")
@@ -146,6 +147,7 @@ def test_a_control_that_is_killed_in_stages_4_and_5_ends_as_if_it_had_not_been(w
     assert {stage["env_steps"] for stage in json.loads((run_dir / "result/summary.json").read_text())["stages"]} == {0}
 
 
+@pytest.mark.slow
 def test_a_guarded_run_that_is_killed_in_each_of_its_steps_decides_as_if_it_had_not_been(tmp_path_factory):
     """Among the candidates of the ratio, in stage 4, and in stage 5 or where a refused round leaves it out."""
     folders = [tmp_path_factory.mktemp("guarded") for _ in range(2)]

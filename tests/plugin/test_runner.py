@@ -139,7 +139,16 @@ def test_a_runner_of_the_kits_shape_becomes_a_doof_run(tmp_path, runner):
     assert [load_policy(directory, which).act([0.0] * 11).shape for which in POLICIES] == [(3,)] * 3
 
 
-@pytest.mark.parametrize("after", ["1 pretrain dynamics 1/", "1 pretrain policy 1/", "4 finetune dynamics 1/"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        "1 pretrain policy 1/",
+        *(
+            pytest.param(f"{stage} 1/", marks=pytest.mark.slow)
+            for stage in ("1 pretrain dynamics", "4 finetune dynamics")
+        ),
+    ],
+)
 def test_a_launched_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, runner, after):
     argv = [
         "--task",
