@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,12 +16,27 @@ from doof_ext import kit
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers depend on."""
+    """Of Python and of the packages that numbers depend on; and the commit, where this code is a checkout of it."""
     found = {"python": platform.python_version()}
     for package in ("doof_ext", "torch", "numpy", "gymnasium", "mujoco", "h5py", "wandb"):
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
-    return found
+    checkout = commit_of(os.path.dirname(os.path.dirname(__file__)))
+    return found | ({"commit": checkout} if checkout else {})
+
+
+@functools.cache
+def commit_of(package: str) -> str:
+    """The commit, with -dirty where files differ from it, of a package at the top of a git checkout; else ""."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", package, *arguments], capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        if git("rev-parse", "--show-prefix") == f"{os.path.basename(package)}/":
+            return git("describe", "--always", "--dirty", "--exclude=*")
+    return ""
 
 
 def provenance() -> dict[str, Any]:
