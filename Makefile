@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 SEED ?= 1
+STUDY ?= short
 
 # The original stack, beside it: gym 0.23.1, d4rl 1.1, mujoco-py 2.1 and the kit.
 PYTHON310 ?= python3.10
 LEGACY := .venv-legacy
 KIT ?= git+https://github.com/yihaosun1124/OfflineRL-Kit@e3ce697
 
-.PHONY: quickstart test test-slow test-legacy legacy lint docs wheel
+.PHONY: quickstart test test-slow test-legacy legacy lint docs wheel study
 
 quickstart: $(VENV)/installed
 	$(BIN)/python run_example/quickstart.py --seed $(SEED)
@@ -29,6 +30,12 @@ lint: $(VENV)/ready
 
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The runs of studies/$(STUDY).toml, which go on after anything: first the plan and the hours, at the end results/$(STUDY).
+study: $(VENV)/ready
+	$(BIN)/doof tune --grid studies/$(STUDY).toml --mix --logdir log/$(STUDY)
+	$(BIN)/python tools/gather_results.py log/$(STUDY) results/$(STUDY)
+	$(BIN)/doof report results/$(STUDY) --mix --out results/$(STUDY)
 
 wheel:
 	tools/check_wheel.sh $(PYTHON) torch==2.13.0
