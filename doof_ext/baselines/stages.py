@@ -15,6 +15,7 @@ from doof_ext.algorithm.collect import OnlineCollector, collection_seed
 from doof_ext.algorithm.context import RunContext
 from doof_ext.baselines.agent import Agent
 from doof_ext.baselines.replay import Replay
+from doof_ext.checkpointing.random_state import generators_kept
 from doof_ext.checkpointing.training_state import Counters, StateAdapter
 from doof_ext.data.dataset import Dataset
 from doof_ext.errors import UserError
@@ -109,7 +110,8 @@ class Training:
         evaluation = None
         if self.is_scored:
             if ctx.config.eval_episodes:
-                evaluation = evaluate(self.agent, ctx.env, ctx.config.eval_episodes)
+                with generators_kept():  # a planner draws; training is the same however often it is evaluated
+                    evaluation = evaluate(self.agent, ctx.env, ctx.config.eval_episodes)
                 self.scores.add(evaluation)
             row: dict[str, float] = {"stage": self.number, "round": 1, **means}
             log_epoch(ctx.logger, ctx.first_timestep + steps, evaluation, row)

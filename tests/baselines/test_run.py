@@ -87,6 +87,13 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(baseline, whole, tmp_path, mon
     _assert_same(expected, directory)
 
 
+def test_training_does_not_depend_on_how_often_it_is_evaluated(baseline, whole, tmp_path):
+    """FOWM's plans are drawn at random, in evaluations as well."""
+    _, more = baselines.run(baseline("fowm", logdir=str(tmp_path), eval_episodes=2, final_episodes=2))
+    for name, value in _policy(whole("fowm")).items():
+        assert torch.equal(value, _policy(more)[name]), name
+
+
 def test_steps_beyond_the_last_checkpoint_are_learned_from_again(baseline, whole, tmp_path, monkeypatch):
     """A kill in the middle of an epoch: the journal has steps that no checkpoint knows of, and each is kept."""
     expected = whole("iql")
