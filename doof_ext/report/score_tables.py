@@ -14,6 +14,7 @@ from doof_ext.report.table import Table
 from doof_ext.tasks import get_spec
 
 _REPETITIONS = 2000  # of the bootstrap
+_FEWEST = 3  # seeds of one task that an interval is told of
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -74,7 +75,7 @@ def score_table(runs: Sequence[Run]) -> Table:
         "of a stage's last ten evaluations; last, best and final are the finetuned policy's last evaluation, its best, "
         "and the one at the end. The last columns are DOOF's gain less another arm's, of the seeds that both have: "
         "no-online-data trains dynamics and policy as long on D alone, extra-training the policy alone, ratio 0 is "
-        "DOOF with steps that the pretrained policy collected."
+        "DOOF with steps that the pretrained policy collected; of three seeds or more with 95 % bootstrap intervals."
         f"{_of_baselines(finished)}"
         f"{_of_older_runs(finished)}{_unequal_steps(finished)}",
         ["task", "data", "arm", "seeds", "pretrained", *online, "finetuned", "last", "best", "final", "gain"]
@@ -102,10 +103,14 @@ def _of_baselines(runs: Sequence[Run]) -> str:
 
 
 def _mean_over(gains: Sequence[float], seeds: int) -> str:
-    """The mean gain over another arm; with the number of seeds where the arm has more than the other."""
+    """The mean gain over another arm, of _FEWEST seeds with its interval; with their number where the arm has more."""
     if not gains:
         return ""
-    return f"{np.mean(gains):+.1f}" + (f" ({len(gains)} seed{'s' * (len(gains) > 1)})" if len(gains) < seeds else "")
+    told = f"{np.mean(gains):+.1f}"
+    if len(gains) >= _FEWEST:
+        (_, low, high), _ = intervals(np.array(gains)[:, None])
+        told += f" [{low:+.1f}, {high:+.1f}]"
+    return told + (f" ({len(gains)} seed{'s' * (len(gains) > 1)})" if len(gains) < seeds else "")
 
 
 def _of_older_runs(runs: Sequence[Run]) -> str:

@@ -71,6 +71,17 @@ def test_gains_over_a_control_are_of_the_seeds_that_both_have(runs):
     assert first[-3:] == ["+2.0 (1 seed)", "", ""]  # seed 2: 10 less 8
 
 
+@needs_report
+def test_a_gain_of_three_seeds_has_its_interval(runs, found):
+    for arm, gain in (("ratio 1", 40.0), ("control no-online-data", 6.0)):
+        third = _with(found[arm, 1], {"pretrained": 10.0, "finetuned": 10.0 + gain}, gain)
+        third.settings = third.settings | {"seed": 3}
+        runs.append(third)
+    rows = {row[2]: row[-3:] for row in score_table(runs).rows}
+    assert rows["ratio 1"][0] == "+16.3 [+2.0, +34.0]"  # of 13, 2 and 34, the extremes
+    assert rows["ratio 1"][1] == "+12.0 (2 seeds)"
+
+
 def test_gains_over_ratio_0_are_those_over_the_steps_of_the_pretrained_policy(runs, found):
     zero = _with(found["ratio 0", 1], {"pretrained": 10.0, "finetuned": 24.0}, 14.0)
     rows = {row[2]: row[-1] for row in score_table([*runs, zero]).rows}
