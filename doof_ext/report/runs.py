@@ -21,6 +21,7 @@ from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import read_json
+from doof_ext.report.differences import name_differences
 from doof_ext.tasks import get_spec
 
 CONTROL = "control"
@@ -48,6 +49,8 @@ class Run:
         curve: The rows of policy_training_progress.csv, as numbers.
         distances: See read_measurements; without the kinds of which no pair could be simulated.
         problem: What is wrong with it; "" where nothing is.
+        others: Settings in which it is unlike most runs beside it, a phrase each.
+        others_exploring: The same of stages 2 and 3, which its controls do not have.
     """
 
     directory: str
@@ -56,6 +59,8 @@ class Run:
     curve: list[dict[str, float]] = field(default_factory=list)
     distances: dict[str, dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
     problem: str = ""
+    others: tuple[str, ...] = ()
+    others_exploring: tuple[str, ...] = ()
 
     @property
     def results(self) -> dict[str, Any]:
@@ -91,15 +96,14 @@ class Run:
     def arm(self) -> str:
         """What distinguishes it from other runs of its task, the seed apart."""
         if self.method is not None:
-            return self.method
+            return ", ".join([self.method, *self.others, *self.others_exploring])
         ratio = self.settings["exploration_ratio"]
         exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {text_of(ratio)}"
         if self.settings.get("explore_rollouts") == "penalty":
             exploration += " with penalised rollouts"
         kind = f"{CONTROL} {self.control}" if self.control else exploration
-        if self.settings["rounds"] == "auto":
-            return ", ".join([kind, "automatic rounds", *self._other_variant])
-        return ", ".join([kind, *self.variant])
+        variant = ("automatic rounds", *self._other_variant) if self.settings["rounds"] == "auto" else self.variant
+        return ", ".join([kind, *variant, *self.others_exploring])
 
     @property
     def rounds(self) -> int:
@@ -123,7 +127,7 @@ class Run:
             parts.append(self.settings["algo"])
         if self.settings["uncertainty"] not in ("aleatoric", "mobile" if self.settings["algo"] == "mobile" else ""):
             parts.append(self.settings["uncertainty"])
-        return tuple(parts)
+        return (*parts, *self.others)
 
     @property
     def provenance(self) -> str:
@@ -171,6 +175,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
     if not directories:
         raise UserError(f"no run directories in {', '.join(map(str, paths))}; a run makes LOGDIR/TASK/doof…/seed_…")
     runs = [_read(directory) for directory in sorted(directories)]
+    name_differences(runs)
     return sorted(runs, key=lambda run: (run.task, kind_order(run), run.arm, run.seed, run.directory))
 
 

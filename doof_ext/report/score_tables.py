@@ -59,7 +59,7 @@ def score_table(runs: Sequence[Run]) -> Table:
             }
             beside = [_beside(members, measure) for measure in ("mean", "best", "final")]
             over = [_mean_over(gains_over(members, of_task, other), len(members)) for other in COMPARISONS]
-            data, count = of_task[0].data, str(len(members))
+            data, count = of_task[0].data, str(len({run.seed for run in members}))
             gains = _gains(members)
             gain = f"{np.mean(gains):+.1f}" if gains else ""
             rows.append([of_task[0].paper_name, data, arm, count, before, *between, after, *beside, gain, *over])
