@@ -97,6 +97,8 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def text_of(value: float | str) -> str:
-    """A number, or the word that stands in its place, in short."""
-    return value if isinstance(value, str) else f"{value:g}"
+def text_of(value: Any) -> str:
+    """A value in short: 1 for 1.0, 256 256 for (256, 256)."""
+    if isinstance(value, tuple):
+        return " ".join(map(text_of, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

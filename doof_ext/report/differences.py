@@ -62,7 +62,7 @@ def _parts(runs: Sequence[Run], name: str) -> list[str]:
     """What each run is to be called by one setting; "" for most of them."""
     values = [_value(run, name) for run in runs]
     usual = next((value for value, count in Counter(values).items() if 2 * count > len(runs)), ...)
-    return ["" if value == usual else f"{name.replace('_', ' ')} {_text(value)}" for value in values]
+    return ["" if value == usual else f"{name.replace('_', ' ')} {text_of(value)}" for value in values]
 
 
 def _value(run: Run, name: str) -> Any:
@@ -70,9 +70,3 @@ def _value(run: Run, name: str) -> Any:
     defaults = {field.name: field.default for field in dataclasses.fields(class_of(run.settings))}
     value = run.settings.get(name, defaults[name])
     return tuple(value) if isinstance(value, list) else value
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(_text, value))
-    return text_of(value) if isinstance(value, float) else str(value)

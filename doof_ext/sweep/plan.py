@@ -182,7 +182,7 @@ def _differing(
         values = {getattr(run.config, name) for run in runs if run.config.task == config.task}
         of_a_result = name in _DATA or not rules[name].resumable
         if name not in _NOT_OF_THE_ARM and of_a_result and len(values) > 1:
-            parts.append(f"{name.replace('_', ' ')} {getattr(config, name)}")
+            parts.append(f"{name.replace('_', ' ')} {text_of(getattr(config, name))}")
     return parts
 
 
