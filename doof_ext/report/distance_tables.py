@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from doof_ext.evaluation.rank_correlation import rank_correlation
-from doof_ext.report.runs import Run, grouped
+from doof_ext.report.runs import Run, count_seeds, grouped
 from doof_ext.report.table import Table
 
 _PAIRS = {
@@ -19,7 +19,6 @@ _PAIRS = {
     "other": "other data",
 }
 """What each kind of measured pairs is called."""
-_WHEN = ("before", "after")
 _REGIONS = ("data", "random_actions", "uniform")  # Figure 2's
 
 
@@ -57,24 +56,41 @@ def distance_table(runs: Sequence[Run], kind: str, number: int) -> Table:
     )
 
 
-def tail_table(runs: Sequence[Run]) -> Table:
-    """The long tail of Figure 5 on every kind of pairs: the distance's 99th percentile before and after stage 4."""
+def mean_table(runs: Sequence[Run]) -> Table:
+    """The mean distance on every kind of pairs (Figure 4 as numbers, Tables 2 and 6 among them)."""
+    return _over_pairs(
+        runs,
+        "table-distance",
+        "The dynamics distance: its mean over pairs of each kind",
+        lambda distances: float(np.mean(distances)),
+    )
 
-    def tail(members: Sequence[Run], kind: str) -> str:
+
+def tail_table(runs: Sequence[Run]) -> Table:
+    """The long tail of Figure 5, on every kind of pairs."""
+    return _over_pairs(
+        runs,
+        "table-tail",
+        "The tail of the dynamics distance: its 99th percentile over pairs of each kind",
+        lambda distances: float(np.quantile(distances, 0.99)),
+    )
+
+
+def _over_pairs(runs: Sequence[Run], name: str, caption: str, statistic: Callable[[np.ndarray], float]) -> Table:
+    def cell(members: Sequence[Run], kind: str) -> str:
         found = [run.distances[kind] for run in members if kind in run.distances]
         if not found:
             return ""
-        before, after = (np.mean([np.quantile(of[when]["distance"], 0.99) for of in found]) for when in _WHEN)
+        before, after = (np.mean([statistic(of[when]["distance"]) for of in found]) for when in ("before", "after"))
         return f"{before:.3g} → {after:.3g}"
 
     kept = [run for run in runs if run.summary and run.finetunes_dynamics and run.distances]
     return Table(
-        "table-tail",
-        "The tail of the dynamics distance: its 99th percentile over pairs of each kind, before → after dynamics "
-        "finetuning, mean over seeds. D_on are the arm's own steps.",
+        name,
+        f"{caption}, before → after dynamics finetuning, mean over seeds. D_on are the arm's own steps.",
         ["task", "data", "arm", "seeds", *_PAIRS.values()],
         [
-            [members[0].paper_name, members[0].data, arm, str(len(members)), *(tail(members, kind) for kind in _PAIRS)]
+            [members[0].paper_name, members[0].data, arm, count_seeds(members), *(cell(members, k) for k in _PAIRS)]
             for (*_, arm), members in grouped(kept, lambda run: (run.task, run.provenance, run.arm)).items()
         ],
         missing="" if kept else "finished runs with distances",
@@ -101,7 +117,7 @@ def u_table(runs: Sequence[Run]) -> Table:
             members[0].paper_name,
             members[0].data,
             arm,
-            str(len(members)),
+            count_seeds(members),
             *(cell(members, [kind]) for kind in _PAIRS),
             cell(members, _REGIONS),
         ]

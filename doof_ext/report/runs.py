@@ -300,6 +300,11 @@ def _is(run: Run, other: str) -> bool:
     return run.control == other
 
 
+def count_seeds(runs: Iterable[Run]) -> str:
+    """How many different seeds runs have, as a table tells it: a run that was repeated is no further one."""
+    return str(len({run.seed for run in runs}))
+
+
 def is_scored(run: Run) -> bool:
     """Whether a run has ended, and its policies were evaluated in the environment."""
     return run.summary is not None and run.summary["gain"] is not None

@@ -9,7 +9,7 @@ import numpy as np
 
 from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
-from doof_ext.report.runs import COMPARISONS, CONTROL, Run, gains_over, grouped, is_scored, kind_order
+from doof_ext.report.runs import COMPARISONS, CONTROL, Run, count_seeds, gains_over, grouped, is_scored, kind_order
 from doof_ext.report.table import Table
 from doof_ext.tasks import get_spec
 
@@ -59,7 +59,7 @@ def score_table(runs: Sequence[Run]) -> Table:
             }
             beside = [_beside(members, measure) for measure in ("mean", "best", "final")]
             over = [_mean_over(gains_over(members, of_task, other), len(members)) for other in COMPARISONS]
-            data, count = of_task[0].data, str(len({run.seed for run in members}))
+            data, count = of_task[0].data, count_seeds(members)
             gains = _gains(members)
             gain = f"{np.mean(gains):+.1f}" if gains else ""
             rows.append([of_task[0].paper_name, data, arm, count, before, *between, after, *beside, gain, *over])

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from doof_ext.report.distance_tables import distance_table, tail_table, u_table
+from doof_ext.report.distance_tables import distance_table, mean_table, tail_table, u_table
 from doof_ext.report.runs import find_runs
 
 
@@ -47,6 +47,10 @@ def test_the_tail_is_the_mean_of_the_seeds_percentiles(runs):
     assert [row[2:] for row in table.rows] == [
         ["ratio 1", "2", "", "", "", "", "148 → 14.9", ""],
         ["control no-online-data", "1", "3 → 2", "", "", "", "", ""],
+    ]
+    assert [row[4:] for row in mean_table(runs).rows] == [
+        ["", "", "", "", "75 → 7.5", ""],
+        ["3 → 2", "", "", "", "", ""],
     ]
     assert tail_table([]).missing == "finished runs with distances"
 

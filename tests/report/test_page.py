@@ -32,7 +32,7 @@ FIGURES = [
     "figure-8",
     "figure-model-return",
 ]
-TABLES = (2, 3, 6, 7, "tail", "u", "model-return", "guard", "policy", "ratio", "estimates")
+TABLES = (2, 3, 6, 7, "distance", "tail", "u", "model-return", "time", "guard", "policy", "ratio", "estimates")
 
 
 @pytest.fixture(scope="module")
