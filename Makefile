@@ -33,7 +33,7 @@ docs: $(VENV)/ready
 
 # The runs of studies/$(STUDY).toml, which go on after anything: first the plan and the hours, at the end results/$(STUDY).
 study: $(VENV)/ready
-	$(BIN)/doof tune --grid studies/$(STUDY).toml --mix --logdir log/$(STUDY)
+	$(BIN)/doof tune --grid studies/$(STUDY).toml --mix --logdir log/$(STUDY) || [ $$? -eq 1 ] # what failed is shown
 	$(BIN)/python tools/gather_results.py log/$(STUDY) results/$(STUDY)
 	$(BIN)/doof report results/$(STUDY) --mix --out results/$(STUDY)
 

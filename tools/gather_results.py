@@ -36,8 +36,10 @@ def without_folders(text, logdir):
 
 
 def gather(logdir, out):
-    """Copies the runs below a log directory; returns how many there are."""
+    """Copies the runs below a log directory, in place of those that were kept before; returns how many there are."""
     logdir, out = Path(logdir).resolve(), Path(out)
+    for kept in list(out.rglob("record/hyper_param.json")):
+        shutil.rmtree(kept.parents[1])
     runs = sorted(path.parents[1] for path in logdir.rglob("record/hyper_param.json"))
     for run in runs:
         for name in filter(lambda name: (run / name).exists(), KEPT):
@@ -46,7 +48,8 @@ def gather(logdir, out):
             if name.endswith(".npz"):
                 shutil.copyfile(run / name, target)
             else:
-                target.write_text(without_folders((run / name).read_text(encoding="utf-8"), logdir), encoding="utf-8")
+                text = (run / name).read_text(encoding="utf-8", errors="replace")
+                target.write_text(without_folders(text, logdir), encoding="utf-8")
     return len(runs)
 
 

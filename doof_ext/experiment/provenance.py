@@ -30,12 +30,14 @@ def commit_of(package: str) -> str:
     """The commit, with -dirty where files differ from it, of a package at the top of a git checkout; else ""."""
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", package, *arguments], capture_output=True, text=True, timeout=10)
+        command = ["git", "--no-optional-locks", "-C", package, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        if git("rev-parse", "--show-prefix") == f"{os.path.basename(package)}/":
-            return git("describe", "--always", "--dirty", "--exclude=*")
+        if git("ls-files", "--full-name", "__init__.py") == f"{os.path.basename(package)}/__init__.py":
+            commit = git("rev-parse", "--short", "HEAD")
+            return f"{commit}-dirty" if git("status", "--porcelain", "--", ".") else commit
     return ""
 
 

@@ -136,6 +136,7 @@ _SCHEMA: dict[str, Any] = {  # what figures and tables read of a summary
     "distance": dict,
     "stages": list,
     "versions": dict,
+    "threads": int,
     "command": _TEXT,
 }
 _OF_DOOF: dict[str, Any] = {
@@ -155,7 +156,7 @@ def read_summary(path: str) -> dict[str, Any]:
         if not isinstance(summary.get(name), kind):
             raise UserError(f"{path} is damaged: it has no usable {name!r}")
     for name in ("source", "id", "transitions"):
-        if name not in summary["dataset"]:
+        if not isinstance(summary["dataset"].get(name), int if name == "transitions" else str):
             raise UserError(f"{path} is damaged: its dataset has no {name!r}")
     for name in ("pretrained", *(["online"] if is_method(summary["algo"]) else []), "finetuned"):
         if name not in summary["scores"]:
@@ -175,7 +176,8 @@ def read_summary(path: str) -> dict[str, Any]:
     if not isinstance(over, dict) or not all(map(_is_number, over.values())):
         raise UserError(f"{path} is damaged: gain_over is {over!r}")
     for kind, found in summary["distance"].items():
-        if not (isinstance(found, dict) and all(isinstance(found.get(when), dict) for when in ("before", "after"))):
+        halves = [found.get("before"), found.get("after")] if isinstance(found, dict) else [None]
+        if not all(_has(half, maybe=("mean", "max") if half else ()) for half in halves):
             raise UserError(f"{path} is damaged: the distance {kind!r} is {found!r}")
     for stage in summary["stages"]:
         numbers = [stage.get(name) for name in ("seconds", "gradient_steps")] if isinstance(stage, dict) else [None]

@@ -1,14 +1,14 @@
-"""By which settings runs of one task differ: they are arms of their own, so that no average mixes them."""
+"""By which settings runs differ: they are arms of their own, so that no average mixes them."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from doof_ext.config.recorded import class_of
-from doof_ext.config.rules import Rules, rules_of, text_of
+from doof_ext.config.rules import Rules, rules_of
 
 if TYPE_CHECKING:
     from doof_ext.report.runs import Run
@@ -24,45 +24,53 @@ _TOLD = (
     "exploration_coef",
     "explore_rollouts",
     "rounds",
-    "round_steps",
     "guard",
     "pretrained",
 )
 """Settings that an arm's name has already, or that no result depends on."""
 
+_OF_A_SYSTEM = ("env", "env_id", "max_episode_steps", "action_low", "action_high", "termination")
+_NO_MATTER = ("final_episodes", "distance_samples")
+
 
 def name_differences(runs: Sequence[Run]) -> None:
-    """Sets each run's ``others`` and ``others_exploring``: the settings that it has and most runs beside it do not.
+    """Sets each run's ``unlike``: the settings that it has and most runs beside it do not, a phrase by name.
 
-    Beside it are the runs of its task, algorithm, estimator and preset. Where there is no most, all are named.
+    Beside it are the runs of its algorithm, estimator and preset; of its task, where a setting goes with the task.
+    Where no value is that of most, all are named.
     """
-    of_tasks: dict[Any, list[Run]] = {}
-    for run in runs:
-        of_tasks.setdefault((run.task, run.settings["algo"], run.settings.get("uncertainty")), []).append(run)
-    for beside in of_tasks.values():
-        found = {id(run): ([part] if part else []) for run, part in zip(beside, _parts(beside, "preset"), strict=True)}
-        exploring: dict[int, list[str]] = {id(run): [] for run in beside}
-        for preset in dict.fromkeys(run.settings["preset"] for run in beside):
-            alike = [run for run in beside if run.settings["preset"] == preset]
+    for alike in _grouped(runs, lambda run: (run.settings["algo"], run.settings.get("uncertainty"))):
+        _name(alike, "preset", lambda run: run.settings["preset"])
+        for beside in _grouped(alike, lambda run: run.settings["preset"]):
             for name, rules in rules_of(class_of(beside[0].settings)).items():
-                if not _matters(name, rules):
+                if name in _TOLD or name in _NO_MATTER or rules.resumable:
                     continue
-                parts = exploring if rules.stage in ("explore", "collect") else found
-                for run, part in zip(alike, _parts(alike, name), strict=True):
-                    parts[id(run)] += [part] if part else []
-        for run in beside:
-            run.others, run.others_exploring = tuple(found[id(run)]), tuple(exploring[id(run)])
+                goes_with_task = rules.default_from in ("task", "method") or name in _OF_A_SYSTEM
+                for of_one in _grouped(beside, lambda run: run.task) if goes_with_task else [beside]:
+                    _name(of_one, name, lambda run, name=name: _value(run, name))  # type: ignore[misc]
+        for of_one in _grouped(alike, lambda run: run.task):
+            _name(of_one, "data", _data)
 
 
-def _matters(name: str, rules: Rules) -> bool:
-    return name not in _TOLD and not rules.resumable and rules.stage != "measure"
+def stage_of(run: Run, name: str) -> str:
+    """The stage that a setting belongs to; "" of what is none."""
+    rules: Rules | None = rules_of(class_of(run.settings)).get(name)
+    return rules.stage if rules else ""
 
 
-def _parts(runs: Sequence[Run], name: str) -> list[str]:
-    """What each run is to be called by one setting; "" for most of them."""
-    values = [_value(run, name) for run in runs]
+def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return list(groups.values())
+
+
+def _name(runs: Sequence[Run], name: str, value_of: Callable[[Run], Any]) -> None:
+    values = [value_of(run) for run in runs]
     usual = next((value for value, count in Counter(values).items() if 2 * count > len(runs)), ...)
-    return ["" if value == usual else f"{name.replace('_', ' ')} {text_of(value)}" for value in values]
+    for run, value in zip(runs, values, strict=True):
+        if value != usual:
+            run.unlike[name] = f"{name.replace('_', ' ')} {_text(value)}"
 
 
 def _value(run: Run, name: str) -> Any:
@@ -70,3 +78,15 @@ def _value(run: Run, name: str) -> Any:
     defaults = {field.name: field.default for field in dataclasses.fields(class_of(run.settings))}
     value = run.settings.get(name, defaults[name])
     return tuple(value) if isinstance(value, list) else value
+
+
+def _data(run: Run) -> str | None:
+    """Which data a run had; None of recipes, which are others for each seed, and of what is not known yet."""
+    if run.summary is None or run.provenance == "recipe":
+        return None
+    return str(run.summary["dataset"].get("sha256"))[:8]
+
+
+def _text(value: Any) -> str:
+    """A value in full: an average would mix what a rounded one does not tell apart."""
+    return " ".join(map(_text, value)) if isinstance(value, tuple) else str(value).removesuffix(".0")

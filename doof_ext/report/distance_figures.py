@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from doof_ext.report.drawing import COLOURS, CONTROL_COLOUR, Drawing, grid_size, nothing_to_draw, panels, run_label
-from doof_ext.report.runs import Run, grouped
+from doof_ext.report.runs import RATIO_0, Run, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,9 +110,10 @@ def offline_against_online(runs: Sequence[Run]) -> Drawing:
         if not useful:
             lacking += [f"distances on D_on of {members[0].paper_name}"] * any(not run.problem for run in members)
             continue
-        bars = {"D": [float(np.mean(run.distances["data"]["before"]["distance"])) for run in useful]}
+        of_seeds = {run.seed: float(np.mean(run.distances["data"]["before"]["distance"])) for run in useful}
+        bars = {"D": list(of_seeds.values())}  # arms of a seed share it
         for arm, of_arm in grouped(useful, lambda run: run.arm).items():
-            label = "D_on (π_off)" if of_arm[0].settings["exploration_ratio"] == 0 else f"D_on ({arm})"
+            label = "D_on (π_off)" if arm == RATIO_0 else f"D_on ({arm})"
             bars[label] = [float(np.mean(run.distances["online"]["before"]["distance"])) for run in of_arm]
         if "D_on (π_off)" not in bars:
             lacking.append(f"{members[0].paper_name} at ratio 0")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # safe for colour-blind readers
 CONTROL_COLOUR = "#888888"
-_CONTROL_LINES = ("-", "--", ":")  # of the controls, which are all grey
+_LINES = ("-", "--", ":")
 
 
 @dataclass
@@ -96,14 +96,16 @@ def arm_colour(arm: str, arms: Sequence[str]) -> str:
 
 
 def arm_line(arm: str, arms: Sequence[str]) -> str:
-    """The line style of an arm among those of its panel: the controls are told apart by it."""
-    controls = [other for other in arms if other.startswith(CONTROL)]
-    return _CONTROL_LINES[controls.index(arm) % len(_CONTROL_LINES)] if arm.startswith(CONTROL) else "-"
+    """The line style of an arm among those of its panel: controls are told apart by it, and arms of one colour."""
+    controls, doof = ([of for of in arms if of.startswith(CONTROL) == is_control] for is_control in (True, False))
+    turn = controls.index(arm) if arm.startswith(CONTROL) else doof.index(arm) // len(COLOURS)
+    return _LINES[turn % len(_LINES)]
 
 
 def run_label(run: Run) -> str:
     """A run's task as the figures name it."""
-    return f"{run.paper_name}{' (recipe data)' if run.provenance == 'recipe' else ''}"
+    data = {"recipe": " (recipe data)", "unknown": " (data not known yet)"}.get(run.provenance, "")
+    return f"{run.paper_name}{data}"
 
 
 def panels(figure: Figure, count: int, columns: int = 3) -> list[Axes]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from doof_ext.evaluation.rank_correlation import rank_correlation
 from doof_ext.report.model_returns import ESTIMATES
-from doof_ext.report.runs import MODEL_RETURN, SCORE, Run
+from doof_ext.report.runs import SCORE, Run
 from doof_ext.report.table import Table
 
 _AHEAD = 3  # evaluations that follow an epoch, by which its policy is judged in turn
@@ -107,7 +107,7 @@ def estimates_table(runs: Sequence[Run]) -> Table:
     names = {"last evaluation": SCORE, "mean of last ten": SCORE, **ESTIMATES}
     found: list[tuple[list[str], list[float | None]]] = []
     for run in runs:
-        epochs = [row for row in run.curve if row["stage"] == 5 and {SCORE, MODEL_RETURN} <= set(row)]
+        epochs = [row for row in run.curve if row["stage"] == 5 and {SCORE, *ESTIMATES.values()} <= set(row)]
         scores = np.array([row[SCORE] for row in epochs])
         if len(epochs) < 2 * _AHEAD:
             continue

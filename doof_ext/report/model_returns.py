@@ -32,7 +32,7 @@ def model_return_table(runs: Sequence[Run]) -> Table:
     rows: list[list[str]] = []
     for run in runs:
         for stage, title in _STAGES.items():
-            epochs = [row for row in run.curve if row["stage"] == stage and {SCORE, MODEL_RETURN} <= set(row)]
+            epochs = [row for row in run.curve if row["stage"] == stage and {SCORE, *ESTIMATES.values()} <= set(row)]
             if len(epochs) < _FEWEST:
                 continue
             scores = [row[SCORE] for row in epochs]

@@ -21,7 +21,7 @@ from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import read_json
-from doof_ext.report.differences import name_differences
+from doof_ext.report.differences import name_differences, stage_of
 from doof_ext.tasks import get_spec
 
 CONTROL = "control"
@@ -30,6 +30,8 @@ COMPARISONS = (*CONTROLS, RATIO_0)
 """What a gain is set beside: each kind of control, the strictest first, and the same with D_on collected by π_off."""
 SCORE = "eval/normalized_episode_reward"
 MODEL_RETURN = "eval/model_return"
+_WITHOUT_D_ON = ("start_ratio", "finetune_online_ratio", "finetune_dynamics_online_ratio", "round_steps")
+"""Settings of what comes from D_on, which the controls do not have."""
 _REQUIRED = ("task", "seed", "algo", "step_per_epoch", "preset")
 """The settings that a report reads."""
 _OF_DOOF = ("exploration_ratio", "rounds", "uncertainty")
@@ -49,8 +51,7 @@ class Run:
         curve: The rows of policy_training_progress.csv, as numbers.
         distances: See read_measurements; without the kinds of which no pair could be simulated.
         problem: What is wrong with it; "" where nothing is.
-        others: Settings in which it is unlike most runs beside it, a phrase each.
-        others_exploring: The same of stages 2 and 3, which its controls do not have.
+        unlike: Settings in which it is unlike most runs beside it: by name, a phrase each.
     """
 
     directory: str
@@ -59,8 +60,7 @@ class Run:
     curve: list[dict[str, float]] = field(default_factory=list)
     distances: dict[str, dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
     problem: str = ""
-    others: tuple[str, ...] = ()
-    others_exploring: tuple[str, ...] = ()
+    unlike: dict[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -96,14 +96,15 @@ class Run:
     def arm(self) -> str:
         """What distinguishes it from other runs of its task, the seed apart."""
         if self.method is not None:
-            return ", ".join([self.method, *self.others, *self.others_exploring])
+            return ", ".join([self.method, *self.unlike.values()])
         ratio = self.settings["exploration_ratio"]
         exploration = f"λ_on {self.settings['exploration_coef']:g}" if ratio is None else f"ratio {text_of(ratio)}"
         if self.settings.get("explore_rollouts") == "penalty":
             exploration += " with penalised rollouts"
         kind = f"{CONTROL} {self.control}" if self.control else exploration
-        variant = ("automatic rounds", *self._other_variant) if self.settings["rounds"] == "auto" else self.variant
-        return ", ".join([kind, *variant, *self.others_exploring])
+        of_its_kind = self.control or (RATIO_0 if _is(self, RATIO_0) else "")
+        rounds = ["automatic rounds"] if self.settings["rounds"] == "auto" else self._several_rounds
+        return ", ".join([kind, *rounds, *self._method_parts, *self._unlike_beside(of_its_kind)])
 
     @property
     def rounds(self) -> int:
@@ -116,10 +117,18 @@ class Run:
     @cached_property
     def variant(self) -> tuple[str, ...]:
         """What a DOOF run and its controls have in common that other runs of the task may not have."""
-        return (*([f"{self.rounds} rounds"] if self.rounds > 1 else []), *self._other_variant)
+        return self.beside(CONTROLS[0])
+
+    def beside(self, other: str) -> tuple[str, ...]:
+        """What a run has in common with its run of another arm, one of COMPARISONS."""
+        return (*self._several_rounds, *self._method_parts, *self._unlike_beside(other))
 
     @property
-    def _other_variant(self) -> tuple[str, ...]:
+    def _several_rounds(self) -> tuple[str, ...]:
+        return (f"{self.rounds} rounds",) if self.rounds > 1 else ()
+
+    @property
+    def _method_parts(self) -> tuple[str, ...]:
         parts = []
         if self.settings.get("guard") == "on":
             parts.append("guard")
@@ -127,12 +136,26 @@ class Run:
             parts.append(self.settings["algo"])
         if self.settings["uncertainty"] not in ("aleatoric", "mobile" if self.settings["algo"] == "mobile" else ""):
             parts.append(self.settings["uncertainty"])
-        return (*parts, *self.others)
+        return tuple(parts)
+
+    def _unlike_beside(self, other: str) -> tuple[str, ...]:
+        """The phrases of ``unlike`` but for settings that another arm does not depend on."""
+        if not other:
+            return tuple(self.unlike.values())
+        names, stages = (_WITHOUT_D_ON, ("explore", "collect")) if other in CONTROLS else ((), ("explore",))
+        if other == "extra-training":
+            stages = (*stages, "finetune_dynamics")
+        return tuple(
+            part for name, part in self.unlike.items() if name not in names and stage_of(self, name) not in stages
+        )
 
     @property
     def provenance(self) -> str:
-        """recipe, d4rl, hdf5 or minari."""
-        return self.summary["dataset"]["source"] if self.summary else "unknown"
+        """recipe, d4rl, hdf5 or minari; "unknown" of an unfinished run that was given none of them."""
+        if self.summary is not None:
+            return self.summary["dataset"]["source"]
+        given = str(self.settings.get("source")).partition(":")[0]
+        return given if given in ("recipe", "d4rl", "hdf5", "minari") else "unknown"
 
     @property
     def data(self) -> str:
@@ -176,6 +199,7 @@ def find_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
         raise UserError(f"no run directories in {', '.join(map(str, paths))}; a run makes LOGDIR/TASK/doof…/seed_…")
     runs = [_read(directory) for directory in sorted(directories)]
     name_differences(runs)
+    _set_repeats_aside(runs)
     return sorted(runs, key=lambda run: (run.task, kind_order(run), run.arm, run.seed, run.directory))
 
 
@@ -193,8 +217,13 @@ def _read(directory: str) -> Run:
             "preset": "",
         },
     )
+    try:
+        _settings(run)
+    except UserError as error:
+        run.problem = str(error)
+        return run
     problems = []
-    for read in (_settings, _curve, _distances, _summary):
+    for read in (_curve, _distances, _summary):
         try:
             read(run)
         except UserError as error:
@@ -205,14 +234,34 @@ def _read(directory: str) -> Run:
     return run
 
 
+def _set_repeats_aside(runs: Sequence[Run]) -> None:
+    """Leaves of each run that was made several times one that counts: a finished one, and of those the newest."""
+
+    def circumstances(run: Run) -> tuple[str, str] | None:
+        return (run.provenance, run.results["physics"]) if run.summary else None
+
+    whole = [run for run in runs if not run.problem or run.problem.startswith("unfinished")]
+    for same in grouped(whole, lambda run: (run.task, run.settings.get("source"), run.arm, run.seed)).values():
+        for known in {circumstances(run) for run in same if run.summary} or {None}:
+            repeats = [run for run in same if circumstances(run) in (None, known)]
+            counts = max(repeats, key=lambda run: (run.summary is not None, os.path.basename(run.directory)))
+            for run in repeats:
+                if run is not counts:
+                    run.problem = f"not counted: the same run is {counts.directory}"
+                    run.summary, run.curve, run.distances = None, [], {}
+
+
 def _settings(run: Run) -> None:
     path = os.path.join(run.directory, "record", "hyper_param.json")
     settings = read_json(path)
     of = class_of(settings)
     hints, own = typing.get_type_hints(of), _OF_DOOF if of is Config else ()
-    for name in (*_REQUIRED, *own):
-        if not fits(settings.get(name), hints[name]):
-            raise UserError(f"{path} is damaged: {name} is {settings.get(name)!r}")
+    for name in dict.fromkeys((*_REQUIRED, *own, *settings)):
+        value = settings.get(name)
+        if name in hints and not fits(tuple(value) if isinstance(value, list) else value, hints[name]):
+            raise UserError(f"{path} is damaged: {name} is {value!r}")
+    if of is Config and settings["exploration_ratio"] is None and settings.get("exploration_coef") is None:
+        raise UserError(f"{path} is damaged: it has neither exploration_ratio nor exploration_coef")
     run.settings = settings
 
 
@@ -228,6 +277,8 @@ def _curve(run: Run) -> None:
         evaluated = any(SCORE in row for row in rows)
         if any(not {"stage", "round", *([SCORE] if evaluated else [])} <= set(row) for row in rows):
             raise ValueError("a row without stage, round or score")
+        if not all(math.isfinite(row[name]) for row in rows for name in ("stage", "round")):
+            raise ValueError("a stage or a round that is no number")
     except OSError as error:
         raise unreadable(path, error) from error
     except (ValueError, TypeError, csv.Error) as error:
@@ -239,7 +290,11 @@ def _distances(run: Run) -> None:
     path = os.path.join(run.directory, "result", "distances.npz")
     if os.path.exists(path):
         found = read_measurements(path)
-        run.distances = {kind: both for kind, both in found.items() if len(both.get("before", {}).get("distance", ()))}
+        for kind, both in found.items():
+            columns = [both.get(when, {}).get(name, ()) for when in ("before", "after") for name in ("distance", "u")]
+            if len({len(column) for column in columns}) > 1:
+                raise UserError(f"{path} is damaged: the columns of {kind} are of different lengths")
+        run.distances = {kind: both for kind, both in found.items() if len(both["before"]["distance"])}
 
 
 def _summary(run: Run) -> None:
@@ -289,9 +344,13 @@ def gains_over(members: Sequence[Run], runs: Iterable[Run], other: str) -> list[
     """
     if any(run.control or run.method or (other == RATIO_0 and _is(run, other)) for run in members):
         return []
-    beside = [run for run in runs if _is(run, other) and run.variant == members[0].variant]
-    theirs, ours = (grouped(filter(is_scored, of_arm), lambda run: run.seed) for of_arm in (beside, members))
-    return [_mean_gain(ours[seed]) - _mean_gain(theirs[seed]) for seed in ours if seed in theirs]
+    theirs = [run for run in runs if _is(run, other) and is_scored(run)]
+    gains = []
+    for run in filter(is_scored, members):
+        beside = [of for of in theirs if of.seed == run.seed and of.beside(other) == run.beside(other)]
+        if beside:
+            gains.append(run.results["gain"] - float(np.mean([of.results["gain"] for of in beside])))
+    return gains
 
 
 def _is(run: Run, other: str) -> bool:
@@ -308,10 +367,6 @@ def count_seeds(runs: Iterable[Run]) -> str:
 def is_scored(run: Run) -> bool:
     """Whether a run has ended, and its policies were evaluated in the environment."""
     return run.summary is not None and run.summary["gain"] is not None
-
-
-def _mean_gain(runs: Sequence[Run]) -> float:
-    return float(np.mean([run.results["gain"] for run in runs]))
 
 
 def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:

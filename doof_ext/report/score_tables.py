@@ -58,7 +58,7 @@ def score_table(runs: Sequence[Run]) -> Table:
                 if _fell(members, name)
             }
             beside = [_beside(members, measure) for measure in ("mean", "best", "final")]
-            over = [_mean_over(gains_over(members, of_task, other), len(members)) for other in COMPARISONS]
+            over = [_mean_over(gains_over(members, of_task, other), int(count_seeds(members))) for other in COMPARISONS]
             data, count = of_task[0].data, count_seeds(members)
             gains = _gains(members)
             gain = f"{np.mean(gains):+.1f}" if gains else ""
@@ -75,7 +75,7 @@ def score_table(runs: Sequence[Run]) -> Table:
         "of a stage's last ten evaluations; last, best and final are the finetuned policy's last evaluation, its best, "
         "and the one at the end. The last columns are DOOF's gain less another arm's, of the seeds that both have: "
         "no-online-data trains dynamics and policy as long on D alone, extra-training the policy alone, ratio 0 is "
-        "DOOF with steps that the pretrained policy collected; of three seeds or more with 95 % bootstrap intervals."
+        "DOOF with steps that the pretrained policy collected; of three seeds or more with Student's 95 % interval."
         f"{_of_baselines(finished)}"
         f"{_of_older_runs(finished)}{_unequal_steps(finished)}",
         ["task", "data", "arm", "seeds", "pretrained", *online, "finetuned", "last", "best", "final", "gain"]
@@ -108,7 +108,7 @@ def _mean_over(gains: Sequence[float], seeds: int) -> str:
         return ""
     told = f"{np.mean(gains):+.1f}"
     if len(gains) >= _FEWEST:
-        (_, low, high), _ = intervals(np.array(gains)[:, None])
+        low, high = student_interval(gains)
         told += f" [{low:+.1f}, {high:+.1f}]"
     return told + (f" ({len(gains)} seed{'s' * (len(gains) > 1)})" if len(gains) < seeds else "")
 
@@ -133,6 +133,21 @@ def _unequal_steps(runs: Sequence[Run]) -> str:
     if not told:
         return ""
     return f" Stage 4's stopping rule gave the arms other numbers of gradient steps ({'; '.join(told)})."
+
+
+def student_interval(differences: Sequence[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of a few differences; a bootstrap of three is no wider than they are.
+
+    Raises:
+        UserError: SciPy, which rliable brings, is not installed.
+    """
+    try:
+        from scipy.stats import t
+    except ImportError as error:
+        raise UserError("intervals need SciPy: pip install 'doof_ext[report]'") from error
+    mean, error_of_mean = np.mean(differences), np.std(differences, ddof=1) / np.sqrt(len(differences))
+    half = t.ppf(0.975, len(differences) - 1) * error_of_mean
+    return float(mean - half), float(mean + half)
 
 
 def intervals(
@@ -199,7 +214,7 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
     return Table(
         "table-7",
         "Average gain per kind of dataset, with 95 % stratified bootstrap intervals over seeds and tasks "
-        f"({_REPETITIONS} repetitions). Of a single seed an interval has no width: it then says nothing. The last "
+        f"({_REPETITIONS} repetitions), which are too narrow of a few seeds and say nothing of one. The last "
         "columns are the mean gain over another arm, of the tasks and seeds that both have.",
         ["datasets", "arm", "tasks", "seeds", "mean gain", "95 % of mean", "IQM gain", "95 % of IQM"]
         + [f"over {other}" for other in COMPARISONS],
@@ -220,8 +235,9 @@ def _interval_over(tasks: Sequence[Sequence[Run]], finished: Sequence[Run], othe
         return ""
     count = min(map(len, found))
     (mean, low, high), _ = intervals(np.array([gains[:count] for gains in found]).T)
-    of_tasks = f" of {len(found)} tasks" if len(found) < len(tasks) else ""
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]{of_tasks}"
+    of_all = f" of {count} seed{'s' * (count > 1)} of {len(found)} task{'s' * (len(found) > 1)}"
+    fewer = len(found) < len(tasks) or count < min(map(len, tasks))
+    return f"{mean:+.1f}" + f" [{low:+.1f}, {high:+.1f}]" * (count > 1) + of_all * fewer
 
 
 def _quality(run: Run) -> str:

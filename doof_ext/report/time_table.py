@@ -32,12 +32,14 @@ def time_table(runs: Sequence[Run]) -> Table:
         of_stages = ([of[name] for of in found if name in of] for name in stages)
         cells = [f"{np.mean(of):.1f}" if of else "" for of in of_stages]
         threads = sorted({run.results["threads"] for run in members})
-        rows.append([members[0].paper_name, arm, count_seeds(members), ", ".join(map(str, threads)), *cells])
+        rows.append(
+            [members[0].paper_name, members[0].data, arm, count_seeds(members), ", ".join(map(str, threads)), *cells]
+        )
     return Table(
         "table-time",
         "Minutes of each stage, all rounds together, mean over seeds, beside whatever else the machine had to do. "
         "Stage 1 is that of the run that trained it.",
-        ["task", "arm", "seeds", "threads", *(_STAGES[name] for name in stages)],
+        ["task", "data", "arm", "seeds", "threads", *(_STAGES[name] for name in stages)],
         rows,
         missing="" if rows else "no finished runs",
     )

@@ -18,6 +18,11 @@ def test_the_tables_of_gathered_runs_are_those_of_the_runs(runs_folder, tmp_path
     count = tool.gather(runs_folder, tmp_path / "kept")
     runs, kept = find_runs([runs_folder]), find_runs([tmp_path / "kept"])
     assert count == len(runs) == len(kept)
+    gone = tmp_path / "kept" / "gone" / "record" / "hyper_param.json"
+    gone.parent.mkdir(parents=True)
+    gone.write_text("{}")
+    tool.gather(runs_folder, tmp_path / "kept")
+    assert not gone.exists()
     assert score_table(kept).rows == score_table(runs).rows
     assert [run.problem.split(":")[0] for run in kept if "damaged" not in run.problem] == [
         run.problem.split(":")[0] for run in runs if "damaged" not in run.problem

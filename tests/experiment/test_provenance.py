@@ -29,7 +29,11 @@ def test_the_commit_is_that_of_the_checkout_that_the_package_is_the_code_of(tmp_
     commit = commit_of(str(package))
     assert commit and _git(tmp_path, "rev-parse", "HEAD").startswith(commit)
     assert commit_of(str(installed)) == ""  # somebody else's repository
-    (package / "__init__.py").write_text("x = 1")
+    (tmp_path / ".gitignore").write_text("vendored/")
+    (tmp_path / "vendored").mkdir()
+    (tmp_path / "vendored" / "__init__.py").write_text("")
+    assert commit_of(str(tmp_path / "vendored")) == ""  # at the top of somebody else's
+    (package / "new.py").write_text("x = 1")
     commit_of.cache_clear()
     assert commit_of(str(package)) == f"{commit}-dirty"
 

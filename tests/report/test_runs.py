@@ -133,6 +133,8 @@ def test_other_damaged_files_are_named(one, path):
             "distance/uniform",
             "scores/finetuned",
             "gain_over",
+            "threads",
+            "dataset/source",
         ]
     ),
 )
@@ -169,6 +171,16 @@ def test_what_differs_in_kind_is_not_averaged(one, runs_folder, place, value, me
     with pytest.raises(UserError, match=message):
         check_alike(find_runs([one.parent, runs_folder]))
     check_alike(find_runs([runs_folder]))
+
+
+@pytest.mark.parametrize("lost", ["/after/distance", "/before/u"])
+def test_distances_that_lost_a_column_are_named(one, lost):
+    path = one / "result" / "distances.npz"
+    with np.load(path) as file:
+        kept = {key: file[key] for key in file.files if not key.endswith(lost)}
+    np.savez(path, **kept)
+    (run,) = find_runs([one.parent])
+    assert "different lengths" in run.problem and run.distances == {}
 
 
 def test_distances_hold_numbers_only(one):

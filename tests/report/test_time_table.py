@@ -13,11 +13,11 @@ def test_the_minutes_of_a_stage_are_those_of_all_rounds_and_the_mean_over_seeds(
         for stage in run.summary["stages"]:
             stage["seconds"] = 60.0 * run.seed if stage["name"] != "collect" else 6.0
     table = time_table(runs)
-    assert table.headings[4:] == ["1 pretrain", "2 explore", "3 collect", "4 dynamics", "5 policy"]
+    assert table.headings[5:] == ["1 pretrain", "2 explore", "3 collect", "4 dynamics", "5 policy"]
     threads = str(runs[0].summary["threads"])
     assert table.rows == [
-        ["HP-m", "ratio 1", "2", threads, "1.5", "1.5", "0.1", "1.5", "1.5"],
-        ["HP-m", "ratio 1, 2 rounds", "1", threads, "1.0", "2.0", "0.2", "2.0", "2.0"],
-        ["HP-m", "control extra-training", "2", threads, "1.5", "", "", "", "1.5"],
+        ["HP-m", "recipe data", "ratio 1", "2", threads, "1.5", "1.5", "0.1", "1.5", "1.5"],
+        ["HP-m", "recipe data", "ratio 1, 2 rounds", "1", threads, "1.0", "2.0", "0.2", "2.0", "2.0"],
+        ["HP-m", "recipe data", "control extra-training", "2", threads, "1.5", "", "", "", "1.5"],
     ]
     assert time_table([]).missing == "no finished runs"
