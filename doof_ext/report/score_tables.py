@@ -14,7 +14,8 @@ from doof_ext.report.table import Table
 from doof_ext.tasks import get_spec
 
 _REPETITIONS = 2000  # of the bootstrap
-_FEWEST = 3  # seeds of one task that an interval is told of
+_FEWEST = 3  # seeds of one task that Student's interval is told of
+_ENOUGH = 5  # pairs of runs whose bootstrap is told
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -215,7 +216,8 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
         "table-7",
         "Average gain per kind of dataset, with 95 % stratified bootstrap intervals over seeds and tasks "
         f"({_REPETITIONS} repetitions), which are too narrow of a few seeds and say nothing of one. The last "
-        "columns are the mean gain over another arm, of the tasks and seeds that both have.",
+        "columns are the mean gain over another arm, of the tasks and seeds that both have, with its interval from "
+        f"{_ENOUGH} pairs of runs on.",
         ["datasets", "arm", "tasks", "seeds", "mean gain", "95 % of mean", "IQM gain", "95 % of IQM"]
         + [f"over {other}" for other in COMPARISONS],
         rows,
@@ -237,7 +239,7 @@ def _interval_over(tasks: Sequence[Sequence[Run]], finished: Sequence[Run], othe
     (mean, low, high), _ = intervals(np.array([gains[:count] for gains in found]).T)
     of_all = f" of {count} seed{'s' * (count > 1)} of {len(found)} task{'s' * (len(found) > 1)}"
     fewer = len(found) < len(tasks) or count < min(map(len, tasks))
-    return f"{mean:+.1f}" + f" [{low:+.1f}, {high:+.1f}]" * (count > 1) + of_all * fewer
+    return f"{mean:+.1f}" + f" [{low:+.1f}, {high:+.1f}]" * (count * len(found) >= _ENOUGH) + of_all * fewer
 
 
 def _quality(run: Run) -> str:
