@@ -128,11 +128,10 @@ def finetuning_curves(runs: Sequence[Run]) -> Drawing:
             if before is not None:
                 axis.axhline(before, ls=":", lw=1, color=axis.xaxis.label.get_color())
             axis.set(title=task, xlabel="gradient steps of stage 5, thousands", ylabel="normalised score")
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves: arms are many
 
-    return Drawing(
-        name, question, caption, _ends(curves, gains), grid_size(len(curves), 4.6, 3.2, 2), draw, ", ".join(lacking)
-    )
+    size = grid_size(len(curves), 6, 3.4, 2)
+    return Drawing(name, question, caption, _ends(curves, gains), size, draw, ", ".join(lacking))
 
 
 def _gains_over_controls(runs: Sequence[Run]) -> dict[str, dict[str, list[str]]]:

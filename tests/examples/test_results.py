@@ -1,18 +1,23 @@
 """What is shown of results is what the runs' own files say."""
 
 import csv
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
+from conftest import ROOT, needs_report
 
+from doof_ext.config.recorded import recorded_settings
 from doof_ext.config.rules import text_of
 from doof_ext.experiment.summary import read_summary
 from doof_ext.report.guard_tables import estimates_table
 from doof_ext.report.runs import Run, find_runs
+from doof_ext.report.tables import all_tables
+from doof_ext.sweep.grid import expand, read_grid
+from doof_ext.sweep.plan import identity, plan_runs
 
-ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "results" / "quickstart"
+SHORT = ROOT / "results" / "short"
 SUMMARIES = sorted((ROOT / "results").rglob("summary.json"))
 
 
@@ -112,3 +117,57 @@ def test_the_table_of_ratios_on_hopper_medium_is_what_the_summaries_say():
         returned = f"epoch {choice['epoch']}" if choice["epoch"] else "the pretrained policy"
         assert f"| {arm} | {' | '.join(cells)} | {summary['gain']:+.1f} | {returned} |" in page
     assert page.count("| the pretrained policy |") + page.count("| epoch ") == len(runs)
+
+
+@pytest.fixture(scope="module")
+def short():
+    """The runs of studies/short.toml that were made."""
+    return find_runs([SHORT])
+
+
+def test_no_run_of_the_study_is_left_out(short):
+    """Each run that was planned is there and finished, or is named on the page; and nothing else is there."""
+    page = (ROOT / "results" / "README.md").read_text()
+    planned = plan_runs(argv for table in read_grid(str(ROOT / "studies" / "short.toml")) for argv in expand(table))
+    found = {identity(recorded_settings(run.directory)): run for run in short}
+    assert set(found) <= {run.identity for run in planned} and len(found) == len(short)
+    for run in planned:
+        finished = run.identity in found and found[run.identity].summary is not None
+        assert finished != (f"- {run.config.task}, seed {run.config.seed}, {run.arm}: " in page), run
+
+
+@needs_report
+def test_the_studys_tables_are_what_its_runs_say(short):
+    page = (ROOT / "results" / "README.md").read_text()
+    kept = {path.stem: path.read_text() for path in (SHORT / "tables").glob("*.md")}
+    tables = {table.name: table.markdown() for table in all_tables(short)}
+    assert {name: kept[name] for name in tables} == tables
+    for name in ("table-3", "table-7", "table-distance", "table-tail", "table-u", "table-time"):
+        assert tables[name] in page, name
+
+
+_DECIMAL = re.compile(r"(?<![\w.])[-+−]?\d+\.\d+(?![\w.])")
+
+
+def _prose(page):
+    return "\n".join(line for line in page.splitlines() if not line.startswith("|"))
+
+
+def test_the_studys_prose_has_no_number_that_its_tables_do_not_have():
+    page = (ROOT / "results" / "README.md").read_text()
+    in_tables = set(_DECIMAL.findall("\n".join(line for line in page.splitlines() if line.startswith("|"))))
+    assert set(_DECIMAL.findall(_prose(page))) <= in_tables
+
+
+def test_the_readmes_table_is_the_studys():
+    readme, rows = (ROOT / "README.md").read_text(), (SHORT / "tables" / "table-3.csv").read_text().splitlines()
+    headings, *rows = csv.reader(rows)
+    shown = ("task", "arm", "seeds", "pretrained", "finetuned", "gain", "over no-online-data", "over ratio 0")
+    lines = [f"| {' | '.join(row[headings.index(name)] for name in shown)} |" for row in (headings, *rows)]
+    assert lines[0] in readme
+    assert [line for line in readme.splitlines() if line.startswith(("| HC-r |", "| WK-r |"))] == [
+        line for line in lines[1:] if line.split(" | ")[1] in ("ratio 0", "ratio 1") or "control" in line
+    ]
+    study = "\n".join(line for row in rows for line in row)
+    paragraph = readme.split("## Two commands")[0]
+    assert set(_DECIMAL.findall(_prose(paragraph))) <= set(_DECIMAL.findall(study))
