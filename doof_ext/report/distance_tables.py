@@ -78,9 +78,10 @@ def tail_table(runs: Sequence[Run]) -> Table:
 
 def _over_pairs(runs: Sequence[Run], name: str, caption: str, statistic: Callable[[np.ndarray], float]) -> Table:
     def cell(members: Sequence[Run], kind: str) -> str:
-        found = [run.distances[kind] for run in members if kind in run.distances]
-        if not found:
-            return ""
+        measured = [run for run in members if kind in run.distances]
+        if not measured or (kind == "other" and len({run.settings.get("distance_task") for run in measured}) > 1):
+            return ""  # of several other tasks there is no mean
+        found = [run.distances[kind] for run in measured]
         before, after = (np.mean([statistic(of[when]["distance"]) for of in found]) for when in ("before", "after"))
         return f"{before:.3g} → {after:.3g}"
 

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 
+from doof_ext.report.distance_figures import offline_against_online
 from doof_ext.report.distance_tables import distance_table, mean_table, tail_table, u_table
 from doof_ext.report.runs import find_runs
 
@@ -53,6 +54,25 @@ def test_the_tail_is_the_mean_of_the_seeds_percentiles(runs):
         ["3 → 2", "", "", "", "", ""],
     ]
     assert tail_table([]).missing == "finished runs with distances"
+
+
+def test_distances_on_different_other_tasks_have_no_mean(runs):
+    for run, task in zip(runs[:2], ("hopper-random-v2", "hopper-expert-v2"), strict=True):
+        run.distances = {"other": {"before": _measured([1]), "after": _measured([1])}}
+        run.settings = run.settings | {"distance_task": task}
+    assert mean_table(runs[:2]).rows[0][4:] == [""] * 6
+    assert mean_table(runs[:1]).rows[0][-1] == "1 → 1"
+
+
+def test_figure_4_has_the_steps_of_the_pretrained_policy_apart_from_arms_that_train_otherwise(runs_folder):
+    runs = [copy.deepcopy(run) for run in find_runs([runs_folder]) if run.task == "hopper-medium-v2"]
+    runs = [run for run in runs if run.arm in ("ratio 0", "ratio 1")]
+    unlike = copy.deepcopy(next(run for run in runs if run.arm == "ratio 0"))
+    del unlike.arm
+    unlike.unlike = {"start_ratio": "start ratio 1"}
+    unlike.distances["online"] = {"before": _measured([1000]), "after": _measured([1000])}
+    before, after = (offline_against_online(of).alt for of in (runs, [*runs, unlike]))
+    assert before.removesuffix(".") in after.replace(", D_on (ratio 0, start ratio 1) 1e+03", "")
 
 
 def test_how_u_ranks_pairs_beside_the_distance_of_the_pretrained_dynamics(runs):
