@@ -146,6 +146,16 @@ def test_the_studys_tables_are_what_its_runs_say(short):
         assert tables[name] in page, name
 
 
+def test_the_gains_of_each_seed_are_what_the_summaries_say(short):
+    page = (ROOT / "results" / "README.md").read_text()
+    runs = [run for run in short if run.task == "halfcheetah-random-v2" and run.summary]
+    arms, seeds = list(dict.fromkeys(run.arm for run in runs)), sorted({run.seed for run in runs})
+    gains = {(run.arm, run.seed): f"{run.results['gain']:+.1f}" for run in runs}
+    assert f"| HC-r, gain | {' | '.join(f'seed {seed}' for seed in seeds)} |" in page
+    for arm in arms:
+        assert f"| {arm} | {' | '.join(gains.get((arm, seed), '') for seed in seeds)} |" in page
+
+
 _DECIMAL = re.compile(r"(?<![\w.])[-+−]?\d+\.\d+(?![\w.])")
 
 
