@@ -38,9 +38,11 @@ def without_folders(text, logdir):
 def gather(logdir, out):
     """Copies the runs below a log directory, in place of those that were kept before; returns how many there are."""
     logdir, out = Path(logdir).resolve(), Path(out)
+    runs = sorted(path.parents[1] for path in logdir.rglob("record/hyper_param.json"))
+    if not runs:
+        sys.exit(f"gather_results.py: error: there are no runs in {logdir}; what {out} has is left as it is")
     for kept in list(out.rglob("record/hyper_param.json")):
         shutil.rmtree(kept.parents[1])
-    runs = sorted(path.parents[1] for path in logdir.rglob("record/hyper_param.json"))
     for run in runs:
         for name in filter(lambda name: (run / name).exists(), KEPT):
             target = out / run.relative_to(logdir) / name

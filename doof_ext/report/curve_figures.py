@@ -20,7 +20,8 @@ from doof_ext.report.drawing import (
     panels,
     run_label,
 )
-from doof_ext.report.runs import CONTROL, Run, gains_over, grouped, is_scored
+from doof_ext.report.grouping import grouped
+from doof_ext.report.runs import CONTROL, Run, gains_over, is_scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from doof_ext.config.recorded import class_of
 from doof_ext.config.rules import Rules, rules_of
+from doof_ext.report.grouping import grouped
 
 if TYPE_CHECKING:
     from doof_ext.report.runs import Run
@@ -39,16 +41,16 @@ def name_differences(runs: Sequence[Run]) -> None:
     Beside it are the runs of its algorithm, estimator and preset; of its task, where a setting goes with the task.
     Where no value is that of most, all are named.
     """
-    for alike in _grouped(runs, lambda run: (run.settings["algo"], run.settings.get("uncertainty"))):
+    for alike in grouped(runs, lambda run: (run.settings["algo"], run.settings.get("uncertainty"))).values():
         _name(alike, "preset", lambda run: run.settings["preset"])
-        for beside in _grouped(alike, lambda run: run.settings["preset"]):
+        for beside in grouped(alike, lambda run: run.settings["preset"]).values():
             for name, rules in rules_of(class_of(beside[0].settings)).items():
                 if name in _TOLD or name in _NO_MATTER or rules.resumable:
                     continue
                 goes_with_task = rules.default_from in ("task", "method") or name in _OF_A_SYSTEM
-                for of_one in _grouped(beside, lambda run: run.task) if goes_with_task else [beside]:
-                    _name(of_one, name, lambda run, name=name: _value(run, name))  # type: ignore[misc]
-        for of_one in _grouped(alike, lambda run: run.task):
+                for of_one in grouped(beside, _task).values() if goes_with_task else [beside]:
+                    _name(of_one, name, functools.partial(_value, name))
+        for of_one in grouped(alike, _task).values():
             _name(of_one, "data", _data)
 
 
@@ -56,13 +58,6 @@ def stage_of(run: Run, name: str) -> str:
     """The stage that a setting belongs to; "" of what is none."""
     rules: Rules | None = rules_of(class_of(run.settings)).get(name)
     return rules.stage if rules else ""
-
-
-def _grouped(runs: Iterable[Run], key: Callable[[Run], Any]) -> list[list[Run]]:
-    groups: dict[Any, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(key(run), []).append(run)
-    return list(groups.values())
 
 
 def _name(runs: Sequence[Run], name: str, value_of: Callable[[Run], Any]) -> None:
@@ -73,7 +68,11 @@ def _name(runs: Sequence[Run], name: str, value_of: Callable[[Run], Any]) -> Non
             run.unlike[name] = f"{name.replace('_', ' ')} {_text(value)}"
 
 
-def _value(run: Run, name: str) -> Any:
+def _task(run: Run) -> str:
+    return run.task
+
+
+def _value(name: str, run: Run) -> Any:
     """A setting of a run; its default where the run is older than the setting."""
     defaults = {field.name: field.default for field in dataclasses.fields(class_of(run.settings))}
     value = run.settings.get(name, defaults[name])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from doof_ext.report.drawing import COLOURS, CONTROL_COLOUR, Drawing, grid_size, nothing_to_draw, panels, run_label
-from doof_ext.report.runs import RATIO_0, Run, grouped
+from doof_ext.report.grouping import grouped
+from doof_ext.report.runs import RATIO_0, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from doof_ext.evaluation.rank_correlation import rank_correlation
-from doof_ext.report.runs import Run, count_seeds, grouped
+from doof_ext.report.grouping import grouped
+from doof_ext.report.runs import Run, count_seeds
 from doof_ext.report.table import Table
 
 _PAIRS = {

@@ -9,7 +9,8 @@ import numpy as np
 
 from doof_ext.evaluation.rank_correlation import rank_correlation
 from doof_ext.report.drawing import Drawing, arm_colour, arm_line, grid_size, nothing_to_draw, panels, run_label
-from doof_ext.report.runs import MODEL_RETURN, SCORE, Run, grouped
+from doof_ext.report.grouping import grouped
+from doof_ext.report.runs import MODEL_RETURN, SCORE, Run
 from doof_ext.report.table import Table
 
 if TYPE_CHECKING:

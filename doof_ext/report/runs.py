@@ -6,10 +6,10 @@ import csv
 import math
 import os
 import typing
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from doof_ext.evaluation.measurements import read_measurements
 from doof_ext.experiment.summary import read_summary
 from doof_ext.files import read_json
 from doof_ext.report.differences import name_differences, stage_of
+from doof_ext.report.grouping import grouped
 from doof_ext.tasks import get_spec
 
 CONTROL = "control"
@@ -36,8 +37,6 @@ _REQUIRED = ("task", "seed", "algo", "step_per_epoch", "preset")
 """The settings that a report reads."""
 _OF_DOOF = ("exploration_ratio", "rounds", "uncertainty")
 """Those that it reads of DOOF's runs besides."""
-
-Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass
@@ -294,7 +293,8 @@ def _distances(run: Run) -> None:
             columns = [both.get(when, {}).get(name, ()) for when in ("before", "after") for name in ("distance", "u")]
             if len({len(column) for column in columns}) > 1:
                 raise UserError(f"{path} is damaged: the columns of {kind} are of different lengths")
-        run.distances = {kind: both for kind, both in found.items() if len(both["before"]["distance"])}
+            if len(columns[0]):
+                run.distances[kind] = both
 
 
 def _summary(run: Run) -> None:
@@ -367,11 +367,3 @@ def count_seeds(runs: Iterable[Run]) -> str:
 def is_scored(run: Run) -> bool:
     """Whether a run has ended, and its policies were evaluated in the environment."""
     return run.summary is not None and run.summary["gain"] is not None
-
-
-def grouped(runs: Iterable[Run], key: Callable[[Run], Key]) -> dict[Key, list[Run]]:
-    """Runs by the key of each, in the order of their first."""
-    groups: dict[Key, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(key(run), []).append(run)
-    return groups

@@ -9,7 +9,8 @@ import numpy as np
 
 from doof_ext.config.settings import CONTROLS
 from doof_ext.errors import UserError
-from doof_ext.report.runs import COMPARISONS, CONTROL, Run, count_seeds, gains_over, grouped, is_scored, kind_order
+from doof_ext.report.grouping import grouped
+from doof_ext.report.runs import COMPARISONS, CONTROL, Run, count_seeds, gains_over, is_scored, kind_order
 from doof_ext.report.table import Table
 from doof_ext.tasks import get_spec
 
@@ -59,8 +60,8 @@ def score_table(runs: Sequence[Run]) -> Table:
                 if _fell(members, name)
             }
             beside = [_beside(members, measure) for measure in ("mean", "best", "final")]
-            over = [_mean_over(gains_over(members, of_task, other), int(count_seeds(members))) for other in COMPARISONS]
             data, count = of_task[0].data, count_seeds(members)
+            over = [_mean_over(gains_over(members, of_task, other), int(count)) for other in COMPARISONS]
             gains = _gains(members)
             gain = f"{np.mean(gains):+.1f}" if gains else ""
             rows.append([of_task[0].paper_name, data, arm, count, before, *between, after, *beside, gain, *over])

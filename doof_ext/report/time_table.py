@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from doof_ext.report.runs import Run, count_seeds, grouped
+from doof_ext.report.grouping import grouped
+from doof_ext.report.runs import Run, count_seeds
 from doof_ext.report.table import Table
 
 _STAGES = {

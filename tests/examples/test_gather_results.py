@@ -23,6 +23,10 @@ def test_the_tables_of_gathered_runs_are_those_of_the_runs(runs_folder, tmp_path
     gone.write_text("{}")
     tool.gather(runs_folder, tmp_path / "kept")
     assert not gone.exists()
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(SystemExit, match="there are no runs"):
+        tool.gather(tmp_path / "nothing", tmp_path / "kept")
+    assert len(find_runs([tmp_path / "kept"])) == count
     assert score_table(kept).rows == score_table(runs).rows
     assert [run.problem.split(":")[0] for run in kept if "damaged" not in run.problem] == [
         run.problem.split(":")[0] for run in runs if "damaged" not in run.problem

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from doof_ext.config import Config
 from doof_ext.report.runs import find_runs, gains_over
 from doof_ext.report.score_tables import score_table
 
@@ -70,11 +71,13 @@ def test_what_no_score_depends_on_makes_no_arm(folder):
 
 
 def test_a_run_from_before_a_setting_has_its_default(folder):
-    for path in folder.rglob("hyper_param.json"):
-        recorded = json.loads(path.read_text())
-        recorded.pop("collect_deterministic" if "control" in str(path) else "seed_of_nothing", None)
-        path.write_text(json.dumps(recorded))
-    assert ("ratio 1", 1) in _arms(folder) and ("control no-online-data", 1) in _arms(folder)
+    path = folder / "ratio 1" / "1" / "record" / "hyper_param.json"
+    recorded = json.loads(path.read_text())
+    assert recorded.pop("start_ratio") == Config.start_ratio
+    path.write_text(json.dumps(recorded))
+    assert ("ratio 1", 1) in _arms(folder)
+    path.write_text(json.dumps(recorded | {"start_ratio": 0.25}))
+    assert ("ratio 1, start ratio 0.25", 1) in _arms(folder)
 
 
 def test_a_repeated_run_is_no_further_seed(folder):
