@@ -43,7 +43,7 @@ wheel:
 # What a run and a report need; then the rest of the lock, for tests and docs.
 $(VENV)/installed: requirements.lock setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint requirements.lock --editable '.[report]'
+	$(BIN)/pip install --quiet --no-compile --constraint requirements.lock --editable '.[report]'
 	touch $@
 
 $(VENV)/ready: $(VENV)/installed
