@@ -11,7 +11,7 @@ from doof_ext.config.recorded import recorded_settings
 from doof_ext.config.rules import text_of
 from doof_ext.experiment.summary import read_summary
 from doof_ext.report.guard_tables import estimates_table
-from doof_ext.report.runs import Run, find_runs
+from doof_ext.report.runs import find_runs
 from doof_ext.report.tables import all_tables
 from doof_ext.sweep.grid import expand, read_grid
 from doof_ext.sweep.plan import identity, plan_runs
@@ -28,43 +28,43 @@ def test_a_summary_is_of_recipe_data_and_names_no_folder_of_a_machine(path):
         assert folder not in path.read_text()
 
 
-def test_the_docs_table_is_the_reports_and_the_summaries():
-    table = (QUICKSTART / "tables" / "table-3.md").read_text()
-    assert table in (ROOT / "docs" / "report.md").read_text()
-    for arm in ("ratio-1", "control-no-online-data"):
-        summaries = [read_summary(path) for path in sorted(QUICKSTART.glob(f"seed-*/{arm}/summary.json"))]
-        assert [summary["seed"] for summary in summaries] == [1, 2, 3]
-        row = next(line for line in table.splitlines() if f"| {arm.replace('-', ' ', 1)} |" in line)
-        for name in ("pretrained", "finetuned"):
-            assert f"{np.mean([summary['scores'][name]['last_10'] for summary in summaries]):.1f}" in row
-        assert f"{np.mean([summary['gain'] for summary in summaries]):+.1f}" in row
+@pytest.fixture(scope="module")
+def short():
+    """The runs of studies/short.toml that were made."""
+    return find_runs([SHORT])
 
 
-def _kept_runs():
-    """The quickstart's runs, from the summaries and curves that are kept of them."""
-    for path in sorted(QUICKSTART.rglob("summary.json")):
-        with open(path.parent / "policy_training_progress.csv", newline="", encoding="utf-8") as file:
-            curve = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-        summary = read_summary(str(path))
-        yield Run(str(path.parent), {**summary, "step_per_epoch": 1000}, summary, curve)
+def _drawn_again(runs, folder):
+    """The tables of these runs by name, which are those that are kept in the folder."""
+    tables = {table.name: table.markdown() for table in all_tables(runs)}
+    assert {name: (folder / "tables" / f"{name}.md").read_text() for name in tables} == tables
+    return tables
 
 
-def test_how_the_estimates_rank_policies_is_what_the_curves_say():
-    table = estimates_table(list(_kept_runs()))
-    assert (QUICKSTART / "tables" / "table-estimates.csv").read_text() == table.csv()
+@needs_report
+def test_the_quickstarts_tables_are_what_its_runs_say():
+    tables = _drawn_again(find_runs([QUICKSTART]), QUICKSTART)
+    assert tables["table-3"] in (ROOT / "docs" / "report.md").read_text()
+
+
+def test_how_the_estimates_rank_policies_is_what_the_curves_say(short):
+    table = estimates_table(short)
     last, ten, *model = table.rows[-1][4:]
     page = " ".join((ROOT / "docs" / "real-system.md").read_text().split())
+    assert f"In the {table.rows[-1][3]} runs of [results/short]" in page
     assert "mean {}, least elite {}, penalised {}, penalised and least {}".format(*model) in page
     assert f"(last one {last}, mean of the last ten {ten})" in page
 
 
 def test_the_seeds_in_the_docs_are_the_summaries():
     page = (ROOT / "docs" / "report.md").read_text()
-    for folder in sorted(QUICKSTART.glob("seed-*")):
-        doof, control = (read_summary(folder / arm / "summary.json") for arm in ("ratio-1", "control-no-online-data"))
+    found = {(run.seed, run.control): run.results for run in find_runs([QUICKSTART])}
+    assert len(found) == 6
+    for seed in (1, 2, 3):
+        doof, control = found[seed, None], found[seed, "no-online-data"]
         scores = [doof["scores"]["pretrained"], control["scores"]["finetuned"], doof["scores"]["finetuned"]]
         cells = [f"{score['last_10']:.1f}" for score in scores] + [f"{doof['gain'] - control['gain']:+.1f}"]
-        assert f"| {doof['seed']} | {' | '.join(cells)} |" in page
+        assert f"| {seed} | {' | '.join(cells)} |" in page
 
 
 def test_the_guards_table_is_what_the_summaries_say():
@@ -119,12 +119,6 @@ def test_the_table_of_ratios_on_hopper_medium_is_what_the_summaries_say():
     assert page.count("| the pretrained policy |") + page.count("| epoch ") == len(runs)
 
 
-@pytest.fixture(scope="module")
-def short():
-    """The runs of studies/short.toml that were made."""
-    return find_runs([SHORT])
-
-
 def test_no_run_of_the_study_is_left_out(short):
     """Each run that was planned is there and finished, or is named on the page; and nothing else is there."""
     page = (ROOT / "results" / "README.md").read_text()
@@ -139,9 +133,7 @@ def test_no_run_of_the_study_is_left_out(short):
 @needs_report
 def test_the_studys_tables_are_what_its_runs_say(short):
     page = (ROOT / "results" / "README.md").read_text()
-    kept = {path.stem: path.read_text() for path in (SHORT / "tables").glob("*.md")}
-    tables = {table.name: table.markdown() for table in all_tables(short)}
-    assert {name: kept[name] for name in tables} == tables
+    tables = _drawn_again(short, SHORT)
     for name in ("table-3", "table-7", "table-distance", "table-tail", "table-u", "table-time"):
         assert tables[name] in page, name
 
