@@ -14,6 +14,7 @@ from pathlib import Path
 
 KEPT = (
     "record/hyper_param.json",
+    "record/dataset.json",
     "record/policy_training_progress.csv",
     "record/dynamics_training_progress.csv",
     "record/failure.txt",

@@ -43,6 +43,11 @@ class RunFiles:
         return self._path("record", "task.json")
 
     @property
+    def dataset(self) -> str:
+        """Which data the run has, as its summary will say."""
+        return self._path("record", "dataset.json")
+
+    @property
     def failure(self) -> str:
         return self._path("record", "failure.txt")
 

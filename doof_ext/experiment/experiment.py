@@ -28,7 +28,7 @@ from doof_ext.experiment.artifacts import Artifacts, RunFiles
 from doof_ext.experiment.logger import RunLogger
 from doof_ext.experiment.online_record import OnlineSteps
 from doof_ext.experiment.provenance import provenance
-from doof_ext.experiment.summary import read_summary
+from doof_ext.experiment.summary import described, read_summary
 from doof_ext.files import write_json
 from doof_ext.learning.denormals import denormals_flushed
 
@@ -158,7 +158,7 @@ class Experiment:
         return exported
 
     def start(self, env: Any, findings: Sequence[str]) -> None:
-        """Records the task, and logs what the run is on, or where it resumes.
+        """Records task and data, and logs what the run is on, or where it resumes.
 
         Args:
             env: The environment.
@@ -166,6 +166,7 @@ class Experiment:
         """
         log, loaded = self.logger.log, self.loaded
         self.artifacts.save_task(env.spec)
+        write_json(self.files.dataset, described(loaded))
         if self._online is not None:
             self.artifacts.take_over(self._online)
         for notice in self._notices:

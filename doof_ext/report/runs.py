@@ -51,6 +51,7 @@ class Run:
         distances: See read_measurements; without the kinds of which no pair could be simulated.
         problem: What is wrong with it; "" where nothing is.
         unlike: Settings in which it is unlike most runs beside it: by name, a phrase each.
+        recorded_source: Whose data it has by record/dataset.json; "" without that file.
     """
 
     directory: str
@@ -60,6 +61,7 @@ class Run:
     distances: dict[str, dict[str, dict[str, np.ndarray]]] = field(default_factory=dict)
     problem: str = ""
     unlike: dict[str, str] = field(default_factory=dict)
+    recorded_source: str = ""
 
     @property
     def results(self) -> dict[str, Any]:
@@ -150,10 +152,10 @@ class Run:
 
     @property
     def provenance(self) -> str:
-        """recipe, d4rl, hdf5 or minari; "unknown" of an unfinished run that was given none of them."""
+        """recipe, d4rl, hdf5 or minari; "unknown" of an unfinished run of before 0.2 that was given none of them."""
         if self.summary is not None:
             return self.summary["dataset"]["source"]
-        given = str(self.settings.get("source")).partition(":")[0]
+        given = self.recorded_source or str(self.settings.get("source")).partition(":")[0]
         return given if given in ("recipe", "d4rl", "hdf5", "minari") else "unknown"
 
     @property
@@ -222,7 +224,7 @@ def _read(directory: str) -> Run:
         run.problem = str(error)
         return run
     problems = []
-    for read in (_curve, _distances, _summary):
+    for read in (_source, _curve, _distances, _summary):
         try:
             read(run)
         except UserError as error:
@@ -262,6 +264,12 @@ def _settings(run: Run) -> None:
     if of is Config and settings["exploration_ratio"] is None and settings.get("exploration_coef") is None:
         raise UserError(f"{path} is damaged: it has neither exploration_ratio nor exploration_coef")
     run.settings = settings
+
+
+def _source(run: Run) -> None:
+    path = os.path.join(run.directory, "record", "dataset.json")
+    if os.path.exists(path):
+        run.recorded_source = str(read_json(path).get("source"))
 
 
 def _curve(run: Run) -> None:
@@ -305,9 +313,13 @@ def _summary(run: Run) -> None:
 
 
 def _how_far(run: Run) -> str:
-    if not run.curve:
+    if run.curve:
+        return f": stage {run.curve[-1]['stage']:.0f}, {len(run.curve)} epochs of policy training so far"
+    path = os.path.join(run.directory, "record", "dynamics_training_progress.csv")
+    if not os.path.exists(path):
         return ""
-    return f": stage {run.curve[-1]['stage']:.0f}, {len(run.curve)} epochs of policy training so far"
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return f": stage 1, {max(sum(1 for _ in file) - 1, 0)} epochs of dynamics training so far"
 
 
 def control_order(control: str | None) -> int:

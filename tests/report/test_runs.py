@@ -74,6 +74,23 @@ def test_an_unfinished_run_says_how_far_it_is(one):
     (one / "result" / "summary.json").unlink()
     (run,) = find_runs([one.parent])
     assert run.summary is None and run.problem == "unfinished: stage 5, 6 epochs of policy training so far"
+    (one / "record" / "policy_training_progress.csv").unlink()
+    (run,) = find_runs([one.parent])
+    assert run.problem == "unfinished: stage 1, 4 epochs of dynamics training so far"
+
+
+def test_an_unfinished_run_says_whose_data_it_has(one):
+    (one / "result" / "summary.json").unlink()
+    settings = one / "record" / "hyper_param.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"source": "auto"}))
+    (run,) = find_runs([one])
+    assert run.provenance == "recipe"
+    (one / "record" / "dataset.json").unlink()  # a run of an earlier version
+    (run,) = find_runs([one])
+    assert run.provenance == "unknown"
+    (one / "record" / "dataset.json").write_text("{")
+    (run,) = find_runs([one])
+    assert "dataset.json is no whole JSON file" in run.problem
 
 
 def test_seeds_of_automatic_rounds_are_one_arm_whatever_they_came_to(one):
