@@ -27,13 +27,8 @@ _PATH = re.compile(r"(?<![\w./-])(?:/[^/\s\"'\\,;]+)+/?")
 def without_folders(text, logdir):
     """A text in which no path says where on a machine it was."""
 
-    def short(found):
-        path = found.group().rstrip("/")
-        if (path + "/").startswith(f"{logdir}/"):
-            return "log" + path[len(str(logdir)) :]
-        return path.rpartition("/")[2]
-
-    return _PATH.sub(short, text)
+    inside = re.compile(re.escape(str(logdir)) + r"(?=[/\"'\s]|$)")  # which may have spaces in it
+    return _PATH.sub(lambda found: found.group().rstrip("/").rpartition("/")[2], inside.sub("log", text))
 
 
 def gather(logdir, out):

@@ -58,16 +58,19 @@ class Table:
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
+_TEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%_#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "→": r"$\to$",
+        "λ": r"$\lambda$",
+        "−": "$-$",
+    }
+)
+
+
 def _tex(text: str) -> str:
-    for plain, escaped in (
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("±", r"$\pm$"),
-        ("→", r"$\to$"),
-        ("λ", r"$\lambda$"),
-        ("−", "$-$"),
-    ):
-        text = text.replace(plain, escaped)
-    return text
+    return text.translate(_TEX)

@@ -51,3 +51,8 @@ def test_the_tables_of_gathered_runs_are_those_of_the_runs(runs_folder, tmp_path
 )
 def test_paths_say_no_more_than_is_needed(text, kept):
     assert tool.without_folders(text, Path("/home/me/log")) == kept
+
+
+def test_a_log_directory_may_have_spaces_in_its_name():
+    kept = tool.without_folders('"/home/me/my log/x", "/home/me/my logs/y"', Path("/home/me/my log"))
+    assert kept == '"log/x", "my logs/y"'
