@@ -47,7 +47,7 @@ $(VENV)/installed: requirements.lock setup.py pyproject.toml
 	touch $@
 
 $(VENV)/ready: $(VENV)/installed
-	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-compile --requirement requirements.lock
 	touch $@
 
 legacy: $(LEGACY)/ready
