@@ -68,7 +68,7 @@ class RatioChoice:
 def choose_ratio(
     ctx: StageContext, pretrained: ModelBasedPolicy, dynamics: DOOFDynamics, offline: TensorReplayBuffer
 ) -> RatioChoice:
-    """Tries each of RATIOS for a quarter of stage 2's epochs, from π_off in P̂; nothing touches the environment.
+    """Tries each of RATIOS for a quarter of stage 2's epochs from π_off in P̂; nothing touches the environment.
 
     Chosen is the policy whose rollouts meet the most u, of those whose return in the least elite loses at most
     ``config.max_return_drop`` of π_off's.

@@ -271,7 +271,7 @@ class Config(RunSettings):
 
     @property
     def candidate_epochs(self) -> int:
-        """Epochs for which ``--exploration-ratio auto`` trains each of RATIOS: a quarter of stage 2's."""
+        """Epochs for which ``--exploration-ratio auto`` trains each of RATIOS: a quarter of stage 2's, rounded up."""
         return -(-self.explore_epochs // 4)
 
     @property

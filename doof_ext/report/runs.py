@@ -51,7 +51,7 @@ class Run:
         distances: See read_measurements; without the kinds of which no pair could be simulated.
         problem: What is wrong with it; "" where nothing is.
         unlike: Settings in which it is unlike most runs beside it: by name, a phrase each.
-        recorded_source: Whose data it has by record/dataset.json; "" without that file.
+        recorded_source: Whose data an unfinished run has by record/dataset.json; "" where that does not say.
     """
 
     directory: str
@@ -152,7 +152,7 @@ class Run:
 
     @property
     def provenance(self) -> str:
-        """recipe, d4rl, hdf5 or minari; "unknown" of an unfinished run of before 0.2 that was given none of them."""
+        """recipe, d4rl, hdf5 or minari; "unknown" of an unfinished run that does not say."""
         if self.summary is not None:
             return self.summary["dataset"]["source"]
         given = self.recorded_source or str(self.settings.get("source")).partition(":")[0]
@@ -224,11 +224,13 @@ def _read(directory: str) -> Run:
         run.problem = str(error)
         return run
     problems = []
-    for read in (_source, _curve, _distances, _summary):
+    for read in (_curve, _distances, _summary):
         try:
             read(run)
         except UserError as error:
             problems.append(str(error))
+    if run.summary is None:
+        run.recorded_source = _source(directory)
     if not problems and run.summary is None:
         problems = [f"unfinished{_how_far(run)}"]
     run.problem = "; ".join(problems)
@@ -266,10 +268,12 @@ def _settings(run: Run) -> None:
     run.settings = settings
 
 
-def _source(run: Run) -> None:
-    path = os.path.join(run.directory, "record", "dataset.json")
-    if os.path.exists(path):
-        run.recorded_source = str(read_json(path).get("source"))
+def _source(directory: str) -> str:
+    try:
+        source = read_json(os.path.join(directory, "record", "dataset.json")).get("source")
+    except UserError:
+        return ""
+    return source if isinstance(source, str) else ""
 
 
 def _curve(run: Run) -> None:
@@ -315,11 +319,11 @@ def _summary(run: Run) -> None:
 def _how_far(run: Run) -> str:
     if run.curve:
         return f": stage {run.curve[-1]['stage']:.0f}, {len(run.curve)} epochs of policy training so far"
-    path = os.path.join(run.directory, "record", "dynamics_training_progress.csv")
-    if not os.path.exists(path):
+    try:
+        with open(os.path.join(run.directory, "record", "dynamics_training_progress.csv"), encoding="utf-8") as file:
+            return f": {max(sum(1 for _ in file) - 1, 0)} epochs of dynamics training so far"
+    except (OSError, UnicodeDecodeError):
         return ""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return f": stage 1, {max(sum(1 for _ in file) - 1, 0)} epochs of dynamics training so far"
 
 
 def control_order(control: str | None) -> int:

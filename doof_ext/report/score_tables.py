@@ -193,30 +193,22 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
     order: dict[tuple[str, str], int] = {}
     for (quality, arm), members in grouped(finished, lambda run: (_quality(run), run.arm)).items():
         tasks = list(grouped(members, lambda run: (run.task, run.provenance)).values())
-        count = min(map(len, tasks))
-        if count < max(map(len, tasks)):
-            uneven.append(f"{quality}, {arm}: the first {count} seeds of each task")
-        gains = np.array([_gains(of_task)[:count] for of_task in tasks]).T
-        (mean, low, high), (iqm, iqm_low, iqm_high) = intervals(gains)
-        rows.append(
-            [
-                quality,
-                arm,
-                str(len(tasks)),
-                str(count),
-                f"{mean:+.1f}",
-                f"[{low:+.1f}, {high:+.1f}]",
-                f"{iqm:+.1f}",
-                f"[{iqm_low:+.1f}, {iqm_high:+.1f}]",
-                *(_interval_over(tasks, finished, other) for other in COMPARISONS),
-            ]
-        )
+        gains = [_gains(of_task) for of_task in tasks]
+        cells = [quality, arm, str(len(tasks)), _seeds(gains), f"{_mean(gains):+.1f}"]
+        if _even(gains):
+            (_, low, high), (iqm, iqm_low, iqm_high) = intervals(np.array(gains).T)
+            told = len(gains[0]) > 1
+            cells += [f"[{low:+.1f}, {high:+.1f}]" * told, f"{iqm:+.1f}", f"[{iqm_low:+.1f}, {iqm_high:+.1f}]" * told]
+        else:
+            cells += [""] * 3
+            uneven.append(f"{quality}, {arm}: IQM and intervals, since its tasks have {_seeds(gains)} seeds")
+        rows.append([*cells, *(_interval_over(tasks, finished, other) for other in COMPARISONS)])
         order[quality, arm] = kind_order(members[0])
     rows.sort(key=lambda row: (row[0], order[row[0], row[1]], row[1]))
     return Table(
         "table-7",
-        "Average gain per kind of dataset, with 95 % stratified bootstrap intervals over seeds and tasks "
-        f"({_REPETITIONS} repetitions), which are too narrow of a few seeds and say nothing of one. The last "
+        "Average gain per kind of dataset, the mean of the tasks' means, with 95 % stratified bootstrap intervals over "
+        f"seeds ({_REPETITIONS} repetitions), which are too narrow of a few seeds and left out of one. The last "
         "columns are the mean gain over another arm, of the tasks and seeds that both have, with its interval from "
         f"{_ENOUGH} pairs of runs on.",
         ["datasets", "arm", "tasks", "seeds", "mean gain", "95 % of mean", "IQM gain", "95 % of IQM"]
@@ -226,8 +218,21 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
     )
 
 
+def _even(gains: Sequence[Sequence[float]]) -> bool:
+    return len(set(map(len, gains))) == 1
+
+
+def _mean(gains: Sequence[Sequence[float]]) -> float:
+    return float(np.mean([np.mean(of_task) for of_task in gains]))
+
+
+def _seeds(gains: Sequence[Sequence[float]]) -> str:
+    fewest, most = min(map(len, gains)), max(map(len, gains))
+    return str(most) if fewest == most else f"{fewest} to {most}"
+
+
 def _interval_over(tasks: Sequence[Sequence[Run]], finished: Sequence[Run], other: str) -> str:
-    """The mean gain of an arm over another with its interval; of each task as many seeds as all tasks have."""
+    """The mean gain of an arm over another, of the tasks that have both; its interval, of several seeds in each."""
     found = []
     for of_task in tasks:
         first = of_task[0]
@@ -236,11 +241,14 @@ def _interval_over(tasks: Sequence[Sequence[Run]], finished: Sequence[Run], othe
     found = [gains for gains in found if gains]
     if not found:
         return ""
-    count = min(map(len, found))
-    (mean, low, high), _ = intervals(np.array([gains[:count] for gains in found]).T)
-    of_all = f" of {count} seed{'s' * (count > 1)} of {len(found)} task{'s' * (len(found) > 1)}"
-    fewer = len(found) < len(tasks) or count < min(map(len, tasks))
-    return f"{mean:+.1f}" + f" [{low:+.1f}, {high:+.1f}]" * (count * len(found) >= _ENOUGH) + of_all * fewer
+    seeds = _seeds(found)
+    interval = ""
+    if _even(found) and len(found[0]) > 1 and len(found) * len(found[0]) >= _ENOUGH:
+        (_, low, high), _ = intervals(np.array(found).T)
+        interval = f" [{low:+.1f}, {high:+.1f}]"
+    of_all = f" of {seeds} seed{'s' * (seeds != '1')} of {len(found)} task{'s' * (len(found) > 1)}"
+    fewer = sum(map(len, found)) < sum(map(len, tasks))
+    return f"{_mean(found):+.1f}" + interval + of_all * fewer
 
 
 def _quality(run: Run) -> str:

@@ -145,7 +145,18 @@ def test_averages_per_kind_of_dataset(runs):
         run.settings = run.settings | {"seed": 3 + number % 4}
     assert aggregate_table([*runs, *more]).rows[0][8].startswith("+7.5 [")
     assert [row[8:] for row in table.rows[1:]] == [[""] * 3] * 2
-    assert "first 1 seeds" in aggregate_table([*runs, *_other_task(runs)]).missing
+
+
+@needs_report
+def test_averages_over_tasks_of_different_numbers_of_seeds_are_of_all_of_them(runs):
+    """The mean of the tasks' means: +15.0 of two seeds, and the gain of one."""
+    more = _other_task(runs)
+    table = aggregate_table([*runs, *more])
+    (row,) = (row for row in table.rows if row[1] == "ratio 1")
+    assert row[2:5] == ["2", "1 to 2", f"{(15.0 + more[0].results['gain']) / 2:+.1f}"] and row[5:8] == ["", "", ""]
+    assert "medium, ratio 1: IQM and intervals, since its tasks have 1 to 2 seeds" in table.missing
+    (row,) = aggregate_table(more).rows
+    assert row[3] == "1" and (row[5], row[7]) == ("", "") and row[4] == row[6]
 
 
 def _other_task(runs):

@@ -184,8 +184,11 @@ def test_the_lite_study_has_its_runs_in_the_order_of_what_they_tell(monkeypatch)
     )
 
 
-def test_the_paper_study_is_one_task_at_the_papers_budget():
+def test_the_paper_study_is_two_tasks_at_the_papers_budget():
     runs = _study("paper")
-    assert [run.arm for run in runs] == ["control no-online-data", "control extra-training", "ratio 0", "ratio 1"]
     assert {(run.config.preset, run.config.epoch, run.config.seed) for run in runs} == {("paper", 3000, 1)}
-    assert len({run.stage1 for run in runs}) == 1
+    for task in ("halfcheetah-medium-replay-v2", "halfcheetah-random-v2"):
+        found = [run for run in runs if run.config.task == task]
+        assert [run.arm for run in found] == ["control no-online-data", "control extra-training", "ratio 0", "ratio 1"]
+        assert len({run.stage1 for run in found}) == 1
+    assert len(runs) == 8
