@@ -148,6 +148,15 @@ def test_the_gains_of_each_seed_are_what_the_summaries_say(short):
         assert f"| {arm} | {' | '.join(gains.get((arm, seed), '') for seed in seeds)} |" in page
 
 
+def test_the_distances_on_held_out_steps_are_what_the_guarded_runs_say():
+    page = (ROOT / "results" / "README.md").read_text()
+    found = [run for run in find_runs([ROOT / "results" / "guard" / "halfcheetah-random-v2"]) if run.results["guard"]]
+    online = [run.results["guard"][-1]["attempts"][-1]["online"] for run in sorted(found, key=lambda run: run.seed)]
+    for when, label in (("before", "distance to the recorded step before stage 4"), ("after", "after stage 4")):
+        cells = [f"{of[when]['distance']:.2f}" for of in online]
+        assert f"| {label} | {' | '.join(cells)} |" in page
+
+
 _DECIMAL = re.compile(r"(?<![\w.])[-+−]?\d+\.\d+(?![\w.])")
 
 
