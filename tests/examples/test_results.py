@@ -148,6 +148,22 @@ def test_the_gains_of_each_seed_are_what_the_summaries_say(short):
         assert f"| {arm} | {' | '.join(gains.get((arm, seed), '') for seed in seeds)} |" in page
 
 
+def test_the_run_of_the_papers_budget_is_shown_as_unfinished():
+    """results/paper: as far as it got, each tenth epoch in the page's table."""
+    page = (ROOT / "results" / "README.md").read_text()
+    (run,) = find_runs([ROOT / "results" / "paper"])
+    assert run.settings["preset"] == "paper" and run.provenance == "recipe" and run.problem.startswith("unfinished: ")
+    (progress,) = (ROOT / "results" / "paper").rglob("dynamics_training_progress.csv")
+    losses = [row["loss/dynamics_holdout_loss"] for row in csv.DictReader(progress.read_text().splitlines())]
+    scores = [row["eval/normalized_episode_reward"] for row in run.curve if row["stage"] == 1]
+    assert f"{len(losses)} epochs of dynamics training and {len(scores)} of 3 000 of pretraining" in page
+    for values, digits, label in ((losses, 3, "held-out loss"), (scores, 1, "score")):
+        shown = [f"{float(value):.{digits}f}" for value in values[9::10]]
+        epochs = [str(10 * (i + 1)) for i in range(len(shown))]
+        if shown:
+            assert f"| {label}, epoch | {' | '.join(epochs)} |\n" in page and f"| | {' | '.join(shown)} |\n" in page
+
+
 def test_the_distances_on_held_out_steps_are_what_the_guarded_runs_say():
     page = (ROOT / "results" / "README.md").read_text()
     found = [run for run in find_runs([ROOT / "results" / "guard" / "halfcheetah-random-v2"]) if run.results["guard"]]
