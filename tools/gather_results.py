@@ -27,7 +27,7 @@ _PATH = re.compile(r"(?<![\w./-])(?:/[^/\s\"'\\,;]+)+/?")
 def without_folders(text, logdir):
     """A text in which no path says where on a machine it was."""
 
-    inside = re.compile(re.escape(str(logdir)) + r"(?=[/\"'\s]|$)")  # which may have spaces in it
+    inside = re.compile(rf"(?<![\w./-]){re.escape(str(logdir))}(?![\w.-])")  # which may have spaces in it
     return _PATH.sub(lambda found: found.group().rstrip("/").rpartition("/")[2], inside.sub("log", text))
 
 

@@ -28,7 +28,7 @@ from doof_ext.experiment.artifacts import Artifacts, RunFiles
 from doof_ext.experiment.logger import RunLogger
 from doof_ext.experiment.online_record import OnlineSteps
 from doof_ext.experiment.provenance import provenance
-from doof_ext.experiment.summary import described, read_summary
+from doof_ext.experiment.summary import describe_dataset, read_summary
 from doof_ext.files import write_json
 from doof_ext.learning.denormals import denormals_flushed
 
@@ -49,6 +49,7 @@ class Experiment:
 
     def __init__(self, config: RunSettings, loaded: LoadedDataset, online: OnlineSteps | None = None) -> None:
         self.config, self.loaded, self._online = config, loaded, online
+        self._dataset = describe_dataset(loaded)
         self._notices: list[str] = []
         fresh = None if config.resume else self._load_pretraining()  # refused before a directory is made
         self.directory = config.resume or run_directory.create_run_directory(config)
@@ -133,7 +134,7 @@ class Experiment:
         """What a checkpoint must share with the run that is resumed from it: settings and data."""
         rules = rules_of(self.config)
         settings = {n: value for n, value in dataclasses.asdict(self.config).items() if not rules[n].resumable}
-        return {"settings": json.loads(json.dumps(settings)), "dataset": self.loaded.dataset.sha256()}
+        return {"settings": json.loads(json.dumps(settings)), "dataset": self._dataset["sha256"]}
 
     def _compare_provenance(self, before: dict[str, Any]) -> None:
         now = self.state.provenance
@@ -166,7 +167,7 @@ class Experiment:
         """
         log, loaded = self.logger.log, self.loaded
         self.artifacts.save_task(env.spec)
-        write_json(self.files.dataset, described(loaded))
+        write_json(self.files.dataset, self._dataset)
         if self._online is not None:
             self.artifacts.take_over(self._online)
         for notice in self._notices:

@@ -25,7 +25,7 @@ from doof_ext.files import read_json
 _NOT_EVALUATED = "nothing was evaluated in the environment (--eval-episodes 0)"
 
 
-def described(loaded: LoadedDataset) -> dict[str, Any]:
+def describe_dataset(loaded: LoadedDataset) -> dict[str, Any]:
     """Which data a run has: source, id, number of transitions and SHA-256."""
     return {
         "source": loaded.source,
@@ -59,7 +59,7 @@ def build_summary(
         **{name: getattr(config, name) for name in ("task", "seed", "preset", "algo", "pretrained")},
         "kit": {"name": kit.NAME, "version": kit.VERSION},
         "physics": env.physics,
-        "dataset": described(loaded),
+        "dataset": describe_dataset(loaded),
         "online_steps": sum(stage["env_steps"] for stage in stages),
         "scores": scores,
         "gain": _gain(scores),

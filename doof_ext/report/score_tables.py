@@ -195,7 +195,7 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
         tasks = list(grouped(members, lambda run: (run.task, run.provenance)).values())
         gains = [_gains(of_task) for of_task in tasks]
         cells = [quality, arm, str(len(tasks)), _seeds(gains), f"{_mean(gains):+.1f}"]
-        if _even(gains):
+        if _balanced(gains):
             (_, low, high), (iqm, iqm_low, iqm_high) = intervals(np.array(gains).T)
             told = len(gains[0]) > 1
             cells += [f"[{low:+.1f}, {high:+.1f}]" * told, f"{iqm:+.1f}", f"[{iqm_low:+.1f}, {iqm_high:+.1f}]" * told]
@@ -218,7 +218,8 @@ def aggregate_table(runs: Sequence[Run]) -> Table:
     )
 
 
-def _even(gains: Sequence[Sequence[float]]) -> bool:
+def _balanced(gains: Sequence[Sequence[float]]) -> bool:
+    """Whether all tasks have the same number of seeds."""
     return len(set(map(len, gains))) == 1
 
 
@@ -243,7 +244,7 @@ def _interval_over(tasks: Sequence[Sequence[Run]], finished: Sequence[Run], othe
         return ""
     seeds = _seeds(found)
     interval = ""
-    if _even(found) and len(found[0]) > 1 and len(found) * len(found[0]) >= _ENOUGH:
+    if _balanced(found) and len(found[0]) > 1 and len(found) * len(found[0]) >= _ENOUGH:
         (_, low, high), _ = intervals(np.array(found).T)
         interval = f" [{low:+.1f}, {high:+.1f}]"
     of_all = f" of {seeds} seed{'s' * (seeds != '1')} of {len(found)} task{'s' * (len(found) > 1)}"

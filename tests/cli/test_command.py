@@ -15,7 +15,8 @@ from doof_ext import kit
 
 
 def test_smoke_has_five_stages_and_three_scores_of_real_episodes(smoke):
-    _, _, summary = smoke
+    _, directory, summary = smoke
+    assert json.loads((directory / "record" / "dataset.json").read_text()) == summary["dataset"]
     names = ["pretrain", "explore", "collect", "finetune_dynamics", "finetune_policy"]
     assert [stage["name"] for stage in summary["stages"]] == names
     assert list(summary["scores"]) == ["pretrained", "exploration", "finetuned"]

@@ -46,6 +46,8 @@ def test_the_tables_of_gathered_runs_are_those_of_the_runs(runs_folder, tmp_path
         ('"pretrained": "/home/me/log/hopper/doof&a=1/seed_1&t"', '"pretrained": "log/hopper/doof&a=1/seed_1&t"'),
         ("/home/me/log2/x run.py --source hdf5:/data/pen.hdf5", "x run.py --source hdf5:pen.hdf5"),
         ("'/opt/a b/run_doof.py' --out report/x 3/4", "'a b/run_doof.py' --out report/x 3/4"),
+        (r'"command": "run.py --logdir \"/home/me/log\""', r'"command": "run.py --logdir \"log\""'),
+        ("/mnt/home/me/log/x", "x"),
         ("https://example.org/a/b", "https://example.org/a/b"),
     ],
 )
@@ -54,5 +56,7 @@ def test_paths_say_no_more_than_is_needed(text, kept):
 
 
 def test_a_log_directory_may_have_spaces_in_its_name():
-    kept = tool.without_folders('"/home/me/my log/x", "/home/me/my logs/y"', Path("/home/me/my log"))
-    assert kept == '"log/x", "my logs/y"'
+    kept = tool.without_folders(
+        r'"/home/me/my log/x", "/home/me/my logs/y", \"/home/me/my log\"', Path("/home/me/my log")
+    )
+    assert kept == r'"log/x", "my logs/y", \"log\"'

@@ -10,7 +10,7 @@ from conftest import ROOT, needs_report
 from doof_ext.config.recorded import recorded_settings
 from doof_ext.config.rules import text_of
 from doof_ext.experiment.summary import read_summary
-from doof_ext.report.guard_tables import estimates_table
+from doof_ext.report.guard_tables import estimates_table, guard_tables
 from doof_ext.report.runs import find_runs
 from doof_ext.report.tables import all_tables
 from doof_ext.sweep.grid import expand, read_grid
@@ -36,8 +36,8 @@ def short():
 
 def _drawn_again(runs, folder):
     """The tables of these runs by name, which are those that are kept in the folder."""
-    tables = {table.name: table.markdown() for table in all_tables(runs)}
-    assert {name: (folder / "tables" / f"{name}.md").read_text() for name in tables} == tables
+    tables = {table.name: table.markdown() for table in (*all_tables(runs), *guard_tables(runs))}
+    assert {path.stem: path.read_text() for path in (folder / "tables").glob("*.md")} == tables
     return tables
 
 
@@ -155,13 +155,10 @@ def test_the_run_of_the_papers_budget_is_shown_as_unfinished():
     assert run.settings["preset"] == "paper" and run.provenance == "recipe" and run.problem.startswith("unfinished: ")
     (progress,) = (ROOT / "results" / "paper").rglob("dynamics_training_progress.csv")
     losses = [row["loss/dynamics_holdout_loss"] for row in csv.DictReader(progress.read_text().splitlines())]
-    scores = [row["eval/normalized_episode_reward"] for row in run.curve if row["stage"] == 1]
-    assert f"{len(losses)} epochs of dynamics training and {len(scores)} of 3 000 of pretraining" in page
-    for values, digits, label in ((losses, 3, "held-out loss"), (scores, 1, "score")):
-        shown = [f"{float(value):.{digits}f}" for value in values[9::10]]
-        epochs = [str(10 * (i + 1)) for i in range(len(shown))]
-        if shown:
-            assert f"| {label}, epoch | {' | '.join(epochs)} |\n" in page and f"| | {' | '.join(shown)} |\n" in page
+    assert f"{len(losses)} epochs of dynamics training and {len(run.curve)} of 3 000 of pretraining" in page
+    epochs = range(10, len(losses) + 1, 10)
+    assert f"| held-out loss, epoch | {' | '.join(map(str, epochs))} |\n" in page
+    assert f"| | {' | '.join(f'{float(losses[epoch - 1]):.3f}' for epoch in epochs)} |\n" in page
 
 
 def test_the_distances_on_held_out_steps_are_what_the_guarded_runs_say():
