@@ -83,8 +83,8 @@ class DOOFDynamics(kit.EnsembleDynamics):
         for output, *weights in zip(outputs, *parameters, strict=True):
             x = inputs
             for weight, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-                x = functional.silu(torch.addmm(bias, x, weight), inplace=True)
-            torch.addmm(weights[-1], x, weights[-2], out=output)
+                x = functional.silu(torch.mm(x, weight).add_(bias), inplace=True)
+            torch.mm(x, weights[-2], out=output).add_(weights[-1])
         mean, logvar = outputs.chunk(2, dim=-1)
         logvar = model.max_logvar - functional.softplus(model.max_logvar - logvar)
         return mean, model.min_logvar + functional.softplus(logvar - model.min_logvar)

@@ -17,6 +17,8 @@ from doof_ext.learning.adam import adam_step
 if TYPE_CHECKING:
     from doof_ext.learning.dynamics import DOOFDynamics
 
+_aten = torch.ops.aten
+
 Pairs = tuple[torch.Tensor, torch.Tensor]
 """Scaled inputs [..., O+A] and targets [..., O+1] (the change of the observation, the reward)."""
 
@@ -151,26 +153,26 @@ def training_step(
         inputs: Scaled observations and actions [E, B, O+A].
         targets: Changes of the observation and rewards [E, B, O+1].
         logvar_loss_coef: Weight of the variance bounds.
-        workspace: Of each hidden layer, two tensors [E, B, width] to overwrite: kept from step to step, they are still
-            in the cache.
+        workspace: Of each hidden layer, two tensors [E, B, width] to overwrite, before and after its activation: kept
+            from step to step, they are still in the cache.
 
     Returns:
         The loss, a scalar tensor.
     """
     lowest, highest = model.min_logvar, model.max_logvar
     *hidden, last = layers = [*model.backbones, model.output_layer]
-    values, gates = [inputs], []  # each layer's input, and the sigmoid of its output before the activation
-    for layer, (value, gate) in zip(hidden, workspace, strict=True):
-        torch.baddbmm(layer.bias, values[-1], layer.weight, out=value)
-        gates.append(torch.sigmoid(value, out=gate))
-        values.append(value.mul_(gate))
-    mean, raw = torch.baddbmm(last.bias, values[-1], last.weight).chunk(2, dim=-1)
+    values = [inputs]  # each layer's
+    for layer, (before, after) in zip(hidden, workspace, strict=True):
+        torch.bmm(values[-1], layer.weight, out=before).add_(layer.bias)
+        values.append(_aten.silu.out(before, out=after))
+    mean, raw = torch.bmm(values[-1], last.weight).add_(last.bias).chunk(2, dim=-1)
     capped = highest - functional.softplus(highest - raw)
     logvar = lowest + functional.softplus(capped - lowest)
     precision, error = torch.exp(-logvar), mean - targets
     weighted = error.square() * precision
     bounds = logvar_loss_coef * (highest.sum() - lowest.sum())
-    decay = sum(0.5 * layer.weight_decay * layer.weight.flatten().dot(layer.weight.flatten()) for layer in layers)
+    squares = (torch.linalg.vector_norm(layer.weight).square() for layer in layers)  # dot is slow at medium precision
+    decay = sum(0.5 * layer.weight_decay * square for layer, square in zip(layers, squares, strict=True))
     entries = error[0].numel()
     loss = (weighted + logvar).sum() / entries + decay + bounds
 
@@ -185,9 +187,9 @@ def training_step(
         layer, value = layers[depth], values[depth]
         torch.bmm(value.transpose(1, 2), gradient, out=_gradient(layer.weight))
         torch.sum(gradient, 1, keepdim=True, out=_gradient(layer.bias))
-        if depth:  # (x·σ(x))' is v + σ·(1 − v) for the value v, whose place the gradient then takes
-            slope = torch.lerp(value, value.new_ones(()), gates[depth - 1], out=gates[depth - 1])
-            gradient = torch.bmm(gradient, layer.weight.transpose(1, 2), out=value).mul_(slope)
+        if depth:  # the gradient takes the value's place
+            torch.bmm(gradient, layer.weight.transpose(1, 2), out=value)
+            gradient = _aten.silu_backward.grad_input(value, workspace[depth - 1][0], grad_input=value)
     for layer in layers:
         adam_step(optim, [layer.weight], layer.weight_decay)
     adam_step(optim, [*(layer.bias for layer in layers), lowest, highest])
