@@ -17,6 +17,7 @@ from doof_ext.data.dataset import Dataset
 from doof_ext.errors import DivergenceError
 from doof_ext.learning.actor_critic import Batch
 from doof_ext.learning.policy import scale_actions
+from doof_ext.learning.precision import full_precision
 from doof_ext.tasks import TaskSpec
 
 
@@ -81,6 +82,7 @@ class Agent(nn.Module):
     def count_online_step(self) -> None:
         """Called after each environment step, before the gradient step that goes with it."""
 
+    @full_precision()
     @torch.no_grad()
     def select_action(self, obs: Any, deterministic: bool = False) -> np.ndarray:
         """The kit's: obs [B, O] → actions [B, A] in the environment's units, arrays."""

@@ -17,6 +17,7 @@ from torch import nn
 from doof_ext.errors import DivergenceError
 from doof_ext.learning.adam import adam_step, optimize_tensors
 from doof_ext.learning.network_stack import NetworkStack
+from doof_ext.learning.precision import full_precision
 
 Batch = Mapping[str, torch.Tensor]
 """B transitions by the kit's names, tensors [B, ·]."""
@@ -185,6 +186,7 @@ class FastActorCritic:
     def _targets_step(self) -> None:
         self._critics_old.flat.lerp_(self._critics.flat, self._tau)
 
+    @full_precision()
     @torch.no_grad()
     def select_action(self, obs: Any, deterministic: bool = False) -> np.ndarray:
         """The kit's: obs [..., O] → actions [..., A], arrays. A mean action is computed without a distribution."""

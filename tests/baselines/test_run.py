@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from agents import make_agent
 from conftest import resumed
 
 from doof_ext.baselines import run as baselines
+from doof_ext.baselines.iql import IQL
 from doof_ext.baselines.stages import Training
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.cli.baseline import main
@@ -216,6 +218,17 @@ def test_methods_have_their_authors_values():
     assert scaled == {"iql": True, "cql": True, "cal-ql": True, "spot": True, "pex": False, "fowm": True}
     assert not of("--algo", "cql", "--task", "walker2d-medium-v2").normalize_rewards
     assert not any(of("--algo", algo, "--task", "pen-cloned-v1").normalize_rewards for algo in METHODS)
+
+
+def test_an_action_does_not_depend_on_the_precision_of_training(baseline):
+    agent, obs = make_agent(IQL, baseline("iql")), np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    actions = [agent.select_action(obs, deterministic=True)]
+    torch.set_float32_matmul_precision("medium")
+    try:
+        actions.append(agent.select_action(obs, deterministic=True))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    np.testing.assert_array_equal(*actions)
 
 
 def test_its_policy_is_not_exported_but_its_curve_is_reported(baseline, tmp_path, settings):
