@@ -9,7 +9,6 @@ logging, which a gradient step does not need, may be missing. Hopper's sizes, ba
 import argparse
 import importlib.util
 import json
-import platform
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bench_engine import machine
 
 from doof_ext.baselines.replay import Replay
 from doof_ext.baselines.run import build_agent
@@ -129,7 +129,7 @@ def main():
         results[algo] = found | {"ratio": found["corl"] / found["ours"]}
         print(f"{algo:8}{found['corl']:>9.3f} ms{found['ours']:>9.3f} ms{results[algo]['ratio']:>7.1f}x", flush=True)
     if args.json:
-        about = {"machine": platform.processor() or platform.machine(), "threads": args.threads}
+        about = {"machine": machine(), "threads": args.threads, "torch": torch.__version__}
         Path(args.json).write_text(json.dumps({**about, "milliseconds": results}, indent=1) + "\n")
 
 

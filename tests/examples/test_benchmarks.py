@@ -99,3 +99,11 @@ def test_the_docs_speed_is_the_reports(name):
     shares = " | ".join(f"{100 * part / sum(parts):.1f} %" for part in parts)
     avx512 = ", AVX-512" if name.endswith("avx512") else ""
     assert f"| {report['threads']}{avx512} | {shares} |" in page
+
+
+def test_the_docs_steps_of_baselines_are_the_reports():
+    page = (ROOT / "docs" / "baselines.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "baselines.json").read_text())
+    assert report["machine"] in page and report["threads"] == 1
+    for algo, found in report["milliseconds"].items():
+        assert f"| `{algo}` | {found['corl']:.1f} | {found['ours']:.1f} | {found['ratio']:.1f} |" in page
