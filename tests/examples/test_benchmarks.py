@@ -82,13 +82,13 @@ _LABELS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["engine_1_thread", "engine_1_thread_avx512", "engine_2_threads", "engine_2_threads_avx512"]
-)
-def test_the_docs_speed_is_the_reports(name):
+@pytest.mark.parametrize("of", ["", "_avx512", "_medium"])
+@pytest.mark.parametrize("threads", ["1_thread", "2_threads"])
+def test_the_docs_speed_is_the_reports(threads, of):
     page = (ROOT / "docs" / "speed.md").read_text()
-    report = json.loads((ROOT / "benchmarks" / f"{name}.json").read_text())
+    report = json.loads((ROOT / "benchmarks" / f"engine_{threads}{of}.json").read_text())
     assert report["machine"] in page and report["kit"] == "offlinerlkit"
+    assert report["matmul_precision"] == ("medium" if of == "_medium" else "highest")
     for row in report["rows"]:
         times = (row["kit"], row["ours"], row["bound"])
         kits, ours, products = ("" if s is None else f"{1e3 * s:.0f}" if s >= 0.1 else f"{1e3 * s:.3g}" for s in times)
@@ -97,8 +97,8 @@ def test_the_docs_speed_is_the_reports(name):
         assert f"| {_LABELS[row['work']]} | {kits} | {ours} | {ratio} | {products} | {bound} |" in page
     parts = report["epoch_seconds"].values()
     shares = " | ".join(f"{100 * part / sum(parts):.1f} %" for part in parts)
-    avx512 = ", AVX-512" if name.endswith("avx512") else ""
-    assert f"| {report['threads']}{avx512} | {shares} |" in page
+    label = {"": "", "_avx512": ", AVX-512", "_medium": ", at medium"}[of]
+    assert f"| {report['threads']}{label} | {shares} |" in page
 
 
 def test_the_docs_steps_of_baselines_are_the_reports():

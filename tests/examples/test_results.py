@@ -1,6 +1,7 @@
 """What is shown of results is what the runs' own files say."""
 
 import csv
+import os
 import re
 
 import numpy as np
@@ -168,6 +169,23 @@ def test_the_distances_on_held_out_steps_are_what_the_guarded_runs_say():
     for when, label in (("before", "distance to the recorded step before stage 4"), ("after", "after stage 4")):
         cells = [f"{of[when]['distance']:.2f}" for of in online]
         assert f"| {label} | {' | '.join(cells)} |" in page
+
+
+def test_the_table_of_precisions_is_what_the_runs_say(short):
+    """results/precision: each of its runs is a row, beside the study's run of the same settings at highest."""
+    page = (ROOT / "results" / "precision" / "README.md").read_text()
+    found = [run for run in short if run.task == "halfcheetah-random-v2" and run.arm == "ratio 1" and run.summary]
+    found += [run for name in ("precision", "precision-again") for run in find_runs([ROOT / "results" / name])]
+    for run in found:
+        with open(os.path.join(run.directory, "record", "dynamics_training_progress.csv")) as file:
+            rows = list(csv.DictReader(file))
+        losses = {int(row["timestep"]): f"{float(row['loss/dynamics_holdout_loss']):.3f}" for row in rows}
+        before, after = (run.results["scores"][name] for name in ("pretrained", "finetuned"))
+        cells = [f"{before['last_10']:.1f}", f"{after['last_10']:.1f}", f"{after['best']:.1f}"]
+        cells += [f"{after['final']['mean']:.1f}", f"{run.results['gain']:+.1f}"]
+        cells += [losses.get(run.settings["dynamics_epochs"], ""), losses[max(losses)]]  # a shared stage 1 is not in it
+        assert f"| {run.seed} | {run.settings['matmul_precision']} | {' | '.join(cells)} |" in page
+    assert page.count("| medium |") + page.count("| highest |") == len(found)
 
 
 _DECIMAL = re.compile(r"(?<![\w.])[-+−]?\d+\.\d+(?![\w.])")

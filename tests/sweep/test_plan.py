@@ -152,6 +152,12 @@ def _study(name):
     return runs
 
 
+def test_the_study_of_precisions_has_runs_of_the_short_one_at_medium():
+    short, runs = {run.identity for run in _study("short")}, _study("precision")
+    assert [run.config.matmul_precision for run in runs] == ["medium"] * 3
+    assert {identity(vars(run.config) | {"matmul_precision": "highest"}) for run in runs} < short
+
+
 def test_the_lite_study_has_its_runs_in_the_order_of_what_they_tell(monkeypatch):
     monkeypatch.setenv("PEN_HUMAN_DEMOS", "/somewhere/demos.hdf5")
     runs = _study("lite")
