@@ -116,7 +116,7 @@ class FOWM(Agent):
             target_q = self._least_of_two(pairs)
         consistency = (after - next_latents).square().mean(-1, keepdim=True)
         reward_error = (self.reward(pairs) - rewards).square()
-        critic_error = torch.stack([critic(pairs) for critic in self.critics]).sub(target).square().sum(0)
+        critic_error = self._all_values(pairs).sub(target).square().sum(0)
         advantage = target_q - self.value(before)
         value_error = torch.where(advantage < 0, 1 - self.expectile, self.expectile) * advantage.square()
         per_step = {"consistency": consistency, "reward": reward_error, "critic": critic_error, "value": value_error}
@@ -194,12 +194,15 @@ class FOWM(Agent):
         latents, total, discount = start.repeat_interleave(count, 0), torch.zeros((), device=start.device), 1.0
         for actions in plans.flatten(1, 2):
             pairs = torch.cat([latents, actions], dim=-1)
-            total = total + discount * (self.reward(pairs) - self._disagreement(pairs))
+            total = total + discount * (self.reward(pairs) - self._cost(self._all_values(pairs)))
             latents, discount = self.dynamics(pairs), discount * self.config.gamma
-        pairs = torch.cat([latents, self._proposal(latents)], dim=-1)
-        drawn = torch.randperm(_CRITICS)[:2].tolist()
-        last = torch.minimum(*(self.critics[i](pairs) for i in drawn)) - self._disagreement(pairs)
+        values = self._all_values(torch.cat([latents, self._proposal(latents)], dim=-1))
+        last = values[torch.randperm(_CRITICS)[:2]].amin(0) - self._cost(values)
         return (total + discount * last).view(-1, count)
 
-    def _disagreement(self, pairs: torch.Tensor) -> torch.Tensor:
-        return self.disagreement_cost * torch.stack([critic(pairs) for critic in self.critics]).std(0)
+    def _all_values(self, pairs: torch.Tensor) -> torch.Tensor:
+        """Every critic's values [C, ·, 1] of latents and actions [·, Z + A]."""
+        return torch.stack([critic(pairs) for critic in self.critics])
+
+    def _cost(self, values: torch.Tensor) -> torch.Tensor:
+        return self.disagreement_cost * values.std(0)
