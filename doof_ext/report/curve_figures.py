@@ -26,6 +26,9 @@ from doof_ext.report.runs import CONTROL, Run, gains_over, is_scored
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LEGEND_POINTS = 7
+_LEGEND_LINE, _LEGEND_GAP = 0.125, 0.06  # inches of a line of that size, and between entries
+
 _Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray, float]]]
 """By task, by arm: steps [T] and scores [seeds, T] of stage 5, and the mean over seeds of its score at the end."""
 
@@ -79,7 +82,7 @@ def _curves(runs: Sequence[Run]) -> _Curves:
 
 
 def _pretrained(runs: Sequence[Run], task: str) -> float | None:
-    of_task = [run for run in runs if is_scored(run) and run_label(run) == task]
+    of_task = [run for run in runs if is_scored(run) and run.method is None and run_label(run) == task]
     found = [run.results["scores"]["pretrained"]["last_10"] for run in of_task]
     return float(np.mean(found)) if found else None
 
@@ -92,7 +95,7 @@ def finetuning_curves(runs: Sequence[Run]) -> Drawing:
         "seeds. Ratio 0 collected with the pretrained policy. The controls have no online data: no-online-data "
         "trained dynamics and policy as long on D alone, extra-training the policy alone, in the pretrained model. "
         "The legend has each arm's gain over the controls, by scores that are means of the last ten evaluations. "
-        "Dotted: the pretrained policy."
+        "Dotted: the policy that DOOF pretrained."
     )
     single = [run for run in runs if run.rounds == 1]
     curves = _curves(single)
@@ -129,9 +132,12 @@ def finetuning_curves(runs: Sequence[Run]) -> Drawing:
             if before is not None:
                 axis.axhline(before, ls=":", lw=1, color=axis.xaxis.label.get_color())
             axis.set(title=task, xlabel="gradient steps of stage 5, thousands", ylabel="normalised score")
-            axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))  # beside the curves: arms are many
+            # beside the curves: arms are many
+            axis.legend(fontsize=_LEGEND_POINTS, loc="center left", bbox_to_anchor=(1, 0.5))
 
-    size = grid_size(len(curves), 6, 3.4, 2)
+    legends = [[1 + len(gains.get(task, {}).get(arm, [])) for arm in arms] for task, arms in curves.items()]
+    tallest = max(_LEGEND_LINE * sum(lines) + _LEGEND_GAP * len(lines) for lines in legends)
+    size = grid_size(len(curves), 6, max(3.4, tallest), 2)
     return Drawing(name, question, caption, _ends(curves, gains), size, draw, ", ".join(lacking))
 
 

@@ -120,12 +120,13 @@ def test_the_table_of_ratios_on_hopper_medium_is_what_the_summaries_say():
     assert page.count("| the pretrained policy |") + page.count("| epoch ") == len(runs)
 
 
-def test_no_run_of_the_study_is_left_out(short):
+@pytest.mark.parametrize(("study", "page"), [("short", "README.md"), ("baselines", "baselines/README.md")])
+def test_no_run_of_a_study_is_left_out(study, page):
     """Each run that was planned is there and finished, or is named on the page; and nothing else is there."""
-    page = (ROOT / "results" / "README.md").read_text()
-    planned = plan_runs(argv for table in read_grid(str(ROOT / "studies" / "short.toml")) for argv in expand(table))
-    found = {identity(recorded_settings(run.directory)): run for run in short}
-    assert set(found) <= {run.identity for run in planned} and len(found) == len(short)
+    page, runs = (ROOT / "results" / page).read_text(), find_runs([ROOT / "results" / study])
+    planned = plan_runs(argv for table in read_grid(str(ROOT / "studies" / f"{study}.toml")) for argv in expand(table))
+    found = {identity(recorded_settings(run.directory)): run for run in runs}
+    assert set(found) <= {run.identity for run in planned} and len(found) == len(runs)
     for run in planned:
         finished = run.identity in found and found[run.identity].summary is not None
         assert finished != (f"- {run.config.task}, seed {run.config.seed}, {run.arm}: " in page), run
@@ -137,6 +138,22 @@ def test_the_studys_tables_are_what_its_runs_say(short):
     tables = _drawn_again(short, SHORT)
     for name in ("table-3", "table-7", "table-distance", "table-tail", "table-u", "table-time"):
         assert tables[name] in page, name
+
+
+@needs_report
+def test_the_table_of_baselines_beside_doof_is_what_the_runs_say():
+    folders = [ROOT / "results" / name for name in ("baselines", "short/halfcheetah-random-v2", "precision")]
+    tables = _drawn_again(find_runs(folders), ROOT / "results" / "baselines")
+    for page in ("results/baselines/README.md", "docs/baselines.md"):
+        assert tables["table-3"] in (ROOT / page).read_text()
+
+
+def test_what_fowm_came_to_is_what_its_curve_says():
+    """results/baselines: each evaluation of the run that was not finished."""
+    (run,) = (run for run in find_runs([ROOT / "results" / "baselines"]) if run.method == "FOWM")
+    scores = [f"{float(row['eval/normalized_episode_reward']):.1f}" for row in run.curve]
+    assert run.problem.startswith("unfinished: ")
+    assert f"| | {' | '.join(scores)} |\n" in (ROOT / "results" / "baselines" / "README.md").read_text()
 
 
 def test_the_gains_of_each_seed_are_what_the_summaries_say(short):

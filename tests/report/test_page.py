@@ -152,6 +152,22 @@ def test_the_curves_tell_the_gain_over_each_control_the_strictest_first(runs_fol
     assert len({line.get_linestyle() for line in controls}) == 2  # both are grey
 
 
+def test_a_legend_of_many_arms_is_inside_its_figure_and_the_dotted_line_is_doofs():
+    from matplotlib.figure import Figure
+
+    folders = [ROOT / "results" / name for name in ("short/halfcheetah-random-v2", "baselines")]
+    runs = find_runs(folders)
+    drawing = finetuning_curves(runs)
+    figure = Figure(figsize=drawing.size, layout="constrained")
+    drawing.draw(figure)
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    legend = axis.get_legend().get_window_extent()
+    assert legend.y0 >= 0 and legend.y1 <= figure.bbox.height
+    before = [run.results["scores"]["pretrained"]["last_10"] for run in runs if run.summary and run.method is None]
+    assert [line.get_ydata()[0] for line in axis.lines if line.get_linestyle() == ":"] == [np.mean(before)]
+
+
 def test_the_score_at_the_end_of_rounds_is_the_last_rounds(runs_folder):
     """Each has three epochs: the last ten of the curve would be those of both rounds."""
     (run,) = (run for run in find_runs([runs_folder]) if run.settings["rounds"] == 2)
