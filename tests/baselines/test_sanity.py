@@ -1,4 +1,4 @@
-"""Whether the methods do what they are for, on recipe data at a small budget: minutes, so marked as slow."""
+"""Whether the methods do what they are for, on recipe data or a pendulum at a small budget: minutes, so slow."""
 
 import numpy as np
 import pytest
