@@ -33,19 +33,21 @@ _TOLD = (
 
 _OF_A_SYSTEM = ("env", "env_id", "max_episode_steps", "action_low", "action_high", "termination")
 _NO_MATTER = ("final_episodes", "distance_samples")
+_OF_ANY_ALGORITHM = "matmul_precision"
 
 
 def name_differences(runs: Sequence[Run]) -> None:
     """Sets each run's ``unlike``: the settings that it has and most runs beside it do not, a phrase by name.
 
-    Beside it are the runs of its algorithm, estimator and preset; of its task, where a setting goes with the task.
-    Where no value is that of most, all are named.
+    Beside it are the runs of its algorithm, estimator and preset; of its task, where a setting goes with the task; for
+    the products' precision, which is no algorithm's, all. Where no value is that of most, all are named.
     """
+    _name(runs, _OF_ANY_ALGORITHM, functools.partial(_value, _OF_ANY_ALGORITHM))
     for alike in grouped(runs, lambda run: (run.settings["algo"], run.settings.get("uncertainty"))).values():
         _name(alike, "preset", lambda run: run.settings["preset"])
         for beside in grouped(alike, lambda run: run.settings["preset"]).values():
             for name, rules in rules_of(class_of(beside[0].settings)).items():
-                if name in _TOLD or name in _NO_MATTER or rules.resumable:
+                if name in (*_TOLD, *_NO_MATTER, _OF_ANY_ALGORITHM) or rules.resumable:
                     continue
                 goes_with_task = rules.default_from in ("task", "method") or name in _OF_A_SYSTEM
                 for of_one in grouped(beside, _task).values() if goes_with_task else [beside]:

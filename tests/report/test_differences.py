@@ -1,11 +1,12 @@
 """Runs that differ in a setting are arms of their own."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
-from doof_ext.config import Config
+from doof_ext.config import BaselineConfig, Config, resolve
 from doof_ext.report.runs import find_runs, gains_over
 from doof_ext.report.score_tables import score_table
 
@@ -63,6 +64,16 @@ def test_presets_are_named_and_not_what_they_set(folder):
     for arm in ("ratio 1", "control no-online-data"):
         _set(folder / arm / "2", preset="lite", epoch=100)
     assert ("ratio 1, preset lite", 2) in _arms(folder) and ("ratio 1, preset smoke", 1) in _arms(folder)
+
+
+def test_methods_whose_products_are_rounded_otherwise_say_so(folder):
+    """DOOF's runs and a method's are not beside each other, but the precision is both's."""
+    (folder / "IQL" / "1" / "record").mkdir(parents=True)
+    chosen = dict(algo="iql", task="hopper-medium-v2", preset="smoke", matmul_precision="medium")
+    settings = dataclasses.asdict(resolve(BaselineConfig(**chosen), set(chosen)))
+    (folder / "IQL" / "1" / "record" / "hyper_param.json").write_text(json.dumps(settings))
+    doof = {(arm, seed) for arm in ("ratio 1", "control no-online-data") for seed in (1, 2)}
+    assert _arms(folder) == doof | {("IQL, matmul precision medium", 1)}
 
 
 def test_what_no_score_depends_on_makes_no_arm(folder):
