@@ -211,7 +211,9 @@ class TrainingState:
                 raise UserError(f"the checkpoint has no {component} of {key}: another version of doof_ext wrote it")
         if key == self._last_saved and self._random_state is not None:
             set_random_state(self._random_state)
-        if not saved["complete"]:
+        if saved["complete"]:
+            self._components = {}  # nothing is left to learn, and a save in what follows keeps it as it is
+        else:
             del self._saved[key]  # the components themselves hold it now
         return saved["complete"]
 

@@ -60,6 +60,26 @@ def test_runs_of_one_seed_are_the_same_also_when_interrupted(settings, kind, dev
     assert_same_run(whole, directory)
 
 
+def test_stage_2_is_not_trained_again_after_stops_of_a_resumed_stage_3(settings, monkeypatch):
+    _, whole = pipeline.run(settings())
+    todo, stops = settings(), []
+    after_step = TrainingState.after_step
+
+    def stops_in_stage_3(self):
+        if self.round == 1 and self._stage.startswith("collect") and len(stops) < 3:
+            self._signals.received = signal.SIGINT
+        after_step(self)
+
+    monkeypatch.setattr(TrainingState, "after_step", stops_in_stage_3)
+    for _ in range(3):
+        with pytest.raises(Interrupted) as caught:
+            pipeline.run(todo)
+        stops.append(caught.value.run_directory)
+        todo = resumed(stops[-1])
+    pipeline.run(todo)
+    assert_same_run(whole, stops[0])
+
+
 @pytest.mark.parametrize("place", ["pretrain.1/policy", "pretrain.1/fake_pairs", "explore.1/policy"])
 def test_a_stop_where_a_checkpoint_would_be_written_can_go_on(settings, monkeypatch, place):
     _, whole = pipeline.run(settings(checkpoint_every=2))
