@@ -148,13 +148,10 @@ def suspicions(online: Dataset, offline: Dataset) -> list[str]:
     """
     spread = offline.observations.std(0, dtype=np.float64)
     found = []
-    starts, stops = episodes.bounds(online)
-    within = np.ones(len(online), bool)
-    within[stops - 1] = False
-    gaps = abs(online.next_observations[:-1] - online.observations[1:])[within[:-1]]
-    broken = int((gaps > _SAME * spread + 1e-5).any(1).sum())
-    if broken > 0.01 * len(gaps):
-        found.append(f"{broken} of {len(gaps)} steps of D_on do not lead to the observation of the step after them")
+    starts, _ = episodes.bounds(online)
+    broken, count = episodes.breaks(online, spread)
+    if broken > 0.01 * count:
+        found.append(f"{broken} of {count} steps of D_on do not lead to the observation of the step after them")
     still = np.flatnonzero((online.observations.std(0, dtype=np.float64) == 0) & (spread > 0))
     if len(still) and len(online) > len(starts):
         found.append(f"observation {', '.join(map(str, still))} never changes in D_on: a stuck sensor?")

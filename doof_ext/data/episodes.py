@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from doof_ext.data.dataset import Dataset
 
 _SAME = 1e-4  # of a column's standard deviation: a difference that is rounding, not another state
+_NEAR = 1e-3  # the same, where episodes' ends are recorded and only doubted
 
 
 def bounds(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -33,6 +34,18 @@ def mean_return(dataset: Dataset) -> float:
     returns, _ = returns_and_lengths(dataset)
     ended = returns[: int((dataset.terminals | dataset.timeouts).sum())]
     return float((ended if len(ended) else returns).mean())
+
+
+def breaks(dataset: Dataset, spread: np.ndarray) -> tuple[int, int]:
+    """How many steps that end no episode do not lead to the next row's observation, and of how many.
+
+    Args:
+        dataset: The steps.
+        spread: The observations' standard deviations [O]; a thousandth of one is rounding.
+    """
+    goes_on = ~(dataset.terminals | dataset.timeouts)[:-1]
+    gaps = abs(dataset.next_observations[:-1] - dataset.observations[1:])[goes_on]
+    return int((gaps > _NEAR * spread + 1e-5).any(1).sum()), len(gaps)
 
 
 def infer_timeouts(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:

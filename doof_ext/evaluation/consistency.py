@@ -19,8 +19,10 @@ from doof_ext.tasks import TaskSpec
 
 _CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
 TOLERANCE = 1e-3  # the largest difference due to float32 files and MuJoCo's versions
-_MUCH = 0.1  # part of the rewards
+_MUCH = 0.1  # part of the rewards, or of the episodes
 _STILL = 1e-3  # standard deviation of an action relative to its range: noise of an actuator that is not used
+_LARGE, _SMALL = 100.0, 1e-4  # an observation's root mean square, its standard deviation: networks learn badly from it
+_ROUNDED = 0.1  # of an observation's change in a step: float32's rounding
 _OTHER_PHYSICS = 0.5  # the same for rewards, relative, where the physics differ anyway
 
 
@@ -203,11 +205,46 @@ def _still_actions(env: Any, dataset: Dataset) -> list[str]:
     ]
 
 
-def _reconstruction_findings(dataset: Dataset) -> list[str]:
-    """Lines on columns that the data lacked, and on what went with them."""
+def _unit_findings(dataset: Dataset) -> list[str]:
+    """Warnings of observations whose units or offsets networks learn badly from: no task of D4RL has such."""
+    observations = dataset.observations
+    mean, std, constant = kit.standardisation(observations)
+    size = np.hypot(mean, np.where(constant, 0, std))[0]
+    change = np.sqrt(np.square(dataset.next_observations - observations).mean(0, dtype=np.float64))
+    rounding = np.spacing(abs(observations).max(0))
+    found = {
+        f"are of the order of {size.max():.0e}: DOOF's policies take observations as they are; record them in units, and "
+        "from an origin, that bring them near 1": size > _LARGE,
+        f"vary by less than {_SMALL:g}: DOOF's policies take observations as they are; record them in units in which "
+        "they vary by about 1": ~constant & (std[0] < _SMALL),
+        "change in a step by hardly more than float32 rounds them by: subtract their offset before they are recorded": (
+            (change > 0) & (rounding > _ROUNDED * change)
+        ),
+    }
+    return [
+        f"WARNING: observations {', '.join(map(str, np.flatnonzero(which)))} (from 0) {what}"
+        for what, which in found.items()
+        if which.any()
+    ]
+
+
+def _order_findings(dataset: Dataset) -> list[str]:
+    """A warning of steps that lead elsewhere than to the next row, where no episode is said to end."""
+    broken, count = episodes.breaks(dataset, dataset.observations.std(0, dtype=np.float64))
+    starts, _ = episodes.bounds(dataset)
+    if broken <= _MUCH * len(starts):
+        return []
+    return [
+        f"WARNING: {broken} of {count} steps that end no episode do not lead to the next row's observation: where do "
+        "episodes end? Record timeouts there, and keep the rows' order"
+    ]
+
+
+def reconstruction_findings(dataset: Dataset, name: str = "data") -> list[str]:
+    """Lines on columns that the data, whose ``name`` they begin with, lacked, and on what went with them."""
     if "reconstructed" not in dataset.metadata:
         return []
-    findings = [f"data: {dataset.metadata['reconstructed']}"]
+    findings = [f"{name}: {dataset.metadata['reconstructed']}"]
     lost = dataset.metadata.get("rewards_left_out", 0.0)
     if lost > _MUCH:
         part = f"{100 * lost:.0f} % of the rewards' magnitude was" if dataset.rewards.any() else "all rewards were"
@@ -260,8 +297,8 @@ def check_consistency(env: Any, rule: Callable[..., Any] | None, dataset: Datase
     made_by = dataset.metadata.get("recipe_version", VERSION)
     if made_by != VERSION:
         findings.append(f"WARNING: the data are of version {made_by} of the recipes; {VERSION} makes other data")
-    findings += _still_actions(env, dataset)
-    findings += _reconstruction_findings(dataset)
+    findings += [*_still_actions(env, dataset), *_unit_findings(dataset), *_order_findings(dataset)]
+    findings += reconstruction_findings(dataset)
     if not dataset.rewards.any():
         findings.append("WARNING: every reward in the data is 0: there is nothing to be good at")
     if rule is None:

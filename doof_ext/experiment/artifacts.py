@@ -166,9 +166,9 @@ class Artifacts:
         Raises:
             UserError: They cannot be written.
         """
-        write_online_record(self.files.online_record(online.round), online.record)
         if online.record.source == "files":
             write_dataset(self.files.online_steps(online.round), online.dataset)
+        write_online_record(self.files.online_record(online.round), online.record)  # last: it says that they are there
 
     def taken_outside(self, round: int) -> Dataset | None:
         """A round's online steps, where they were taken outside the run; None where it takes them itself.

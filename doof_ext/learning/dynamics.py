@@ -208,7 +208,7 @@ class DOOFDynamics(kit.EnsembleDynamics):
         columns = zip(("observations", "actions"), np.split(constant, [data["observations"].shape[-1]]), strict=True)
         named = [f"{name} {', '.join(map(str, np.flatnonzero(which)))}" for name, which in columns if which.any()]
         if named:
-            never = f"{' and '.join(named)} (from 0) never change in the data"
+            never = f"{' and '.join(named)} (from 0) never change in the data, or by no more than float32's rounding"
             logger.log(f"WARNING: {never}; they are not scaled, and where they do change the model can only guess")
 
     def finetune(

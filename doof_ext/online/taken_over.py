@@ -12,6 +12,7 @@ from doof_ext.config import Config
 from doof_ext.data.dataset import Dataset, concatenate
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.errors import UserError
+from doof_ext.evaluation.consistency import reconstruction_findings
 from doof_ext.evaluation.online_checks import check_online_steps, online_table
 from doof_ext.experiment import run_directory
 from doof_ext.experiment.artifacts import RunFiles, session_steps
@@ -58,8 +59,7 @@ def _of_files(config: Config, files: RunFiles, env: Any, offline: Dataset) -> On
     parts = [part.dataset for part in loaded]
     for part in parts:
         part.timeouts[-1] = not part.terminals[-1]  # a file's last episode does not go on in the next file
-    steps = functools.reduce(lambda first, second: concatenate(first, second), parts)
-    steps.metadata = {"collected_by": "the user"}
+    steps = dataclasses.replace(functools.reduce(concatenate, parts), metadata={"collected_by": "the user"})
     digest = steps.sha256()
     if record is not None and record.source == "files":
         if record.sha256 != digest:
@@ -75,12 +75,8 @@ def _of_files(config: Config, files: RunFiles, env: Any, offline: Dataset) -> On
         for part in loaded
     ]
     record = OnlineRecord("files", len(steps), digest, listed, checks)
-    notes = [f"{part.id}: {part.dataset.metadata['reconstructed']}" for part in loaded if _is_reconstructed(part)]
+    notes = [line for part in loaded for line in reconstruction_findings(part.dataset, part.id)]
     return OnlineSteps(round, record, steps, [*notes, *online_table(checks, env.spec.observation_names)])
-
-
-def _is_reconstructed(part: data.LoadedDataset) -> bool:
-    return "reconstructed" in part.dataset.metadata
 
 
 def _of_session(config: Config, files: RunFiles, env: Any, offline: Dataset) -> OnlineSteps | None:

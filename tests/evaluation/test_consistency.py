@@ -8,6 +8,7 @@ import torch
 from conftest import needs_adroit
 
 from doof_ext import kit
+from doof_ext.data import episodes
 from doof_ext.data.dataset import dataset_from_columns
 from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import UserError
@@ -205,3 +206,40 @@ def test_rows_that_do_not_follow_one_another_are_warned_of(env, dataset):
     names = ("observations", "actions", "next_observations", "rewards", "terminals")
     shuffled = _read_without(dataset, "timeouts", **{name: getattr(dataset, name)[rows] for name in names})
     assert "are the rows shuffled? Record timeouts" in "".join(check_consistency(env, RULE, shuffled))
+
+
+def test_recorded_ends_that_rows_deny_are_warned_of(env, dataset):
+    """Rows out of order, and episodes that run together."""
+    rows = np.random.default_rng(0).permutation(600)
+    names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
+    columns = {name: getattr(dataset, name)[rows] for name in names}
+    (shuffled,) = (line for line in check_consistency(env, RULE, dataset_from_columns("file", columns)) if "lead" in line)
+    _, stops = episodes.bounds(dataset)
+    ends = dataset.terminals[rows] | columns["timeouts"]
+    broken = sum(
+        not ends[i] and abs(columns["next_observations"][i] - columns["observations"][i + 1]).max() > 0.1
+        for i in range(599)
+    )
+    assert f"WARNING: {broken} of {599 - ends[:-1].sum()} steps" in shuffled
+    together = dataclasses.replace(dataset, timeouts=np.zeros(600, bool), terminals=np.zeros(600, bool))
+    assert f"WARNING: {len(stops) - 1} of 599 steps that end no episode" in "".join(
+        check_consistency(env, RULE, together)
+    )
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "message"),
+    [
+        (1, 1e4, "observations 2 (from 0) are of the order of 1e+04"),
+        (1e4, 0, "observations 2 (from 0) are of the order of"),
+        (1e-5, 0, "observations 2 (from 0) vary by less than 0.0001"),
+        (1e-3, 1e3, "observations 2 (from 0) change in a step by hardly more than float32 rounds"),
+    ],
+)
+def test_units_that_networks_learn_badly_from_are_warned_of(env, dataset, scale, offset, message):
+    changed = {}
+    for name in ("observations", "next_observations"):
+        changed[name] = getattr(dataset, name).copy()
+        changed[name][:, 2] = scale * changed[name][:, 2] + offset
+    lines = check_consistency(env, RULE, dataclasses.replace(dataset, **changed))
+    assert f"WARNING: {message}" in "\n".join(lines)

@@ -80,6 +80,36 @@ def test_several_files_of_any_length_are_the_online_steps(settings, collected, t
     assert kept.timeouts[22] != kept.terminals[22]  # the first file's last episode ends with it
 
 
+def test_what_one_file_lacks_is_said(settings, collected, tmp_path, capsys, monkeypatch):
+    """The reward is on each episode's last step, which goes where next observations are missing."""
+    steps, path = _part(collected, slice(None)), tmp_path / "a.hdf5"
+    steps.timeouts[19::20], steps.terminals[:] = True, False
+    steps.rewards = steps.timeouts.astype(np.float32)
+    write_dataset(path, steps)
+    with h5py.File(path, "r+") as file:
+        del file["next_observations"]
+    with monkeypatch.context() as patch:
+        wrap_stage(patch, "collect", lambda collect: _fails)
+        with pytest.raises(RunStoppedError):
+            pipeline.run(resumed(stop(settings(stop_after="explore")), online_data=(str(path),)))
+    told = capsys.readouterr().out
+    assert "a.hdf5: next_observations are the following rows' observations" in told
+    assert "all rewards were on the steps that are left out" in told
+
+
+def test_a_file_that_could_not_be_kept_leaves_the_run_waiting(settings, collected, tmp_path):
+    run, path = stop(settings(stop_after="explore")), tmp_path / "a.hdf5"
+    write_dataset(path, collected)
+    blocked = run / "checkpoint" / "online-1.hdf5"
+    blocked.mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        pipeline.run(resumed(run, online_data=(str(path),)))
+    blocked.rmdir()
+    write_dataset(path, _part(collected, slice(0, 60)))
+    summary, _ = pipeline.run(resumed(run, online_data=(str(path),)))
+    assert summary["online_steps"] == 60
+
+
 def test_online_steps_that_changed_on_the_disk_are_refused(settings, collected, tmp_path, monkeypatch):
     run, path = stop(settings(stop_after="explore")), tmp_path / "a.hdf5"
     write_dataset(path, collected)
