@@ -22,7 +22,7 @@ def serve(pipe, env_id):
     import gymnasium
 
     env = gymnasium.make(env_id)
-    with contextlib.suppress(EOFError):  # the loop is gone
+    with contextlib.suppress(EOFError, KeyboardInterrupt):  # the loop is gone, or stopped
         while True:
             command, value = pipe.recv()
             pipe.send(env.reset(seed=value)[0] if command == "reset" else env.step(value)[:4])
@@ -60,6 +60,12 @@ def main():
             collect(session, ours)
             ours.close()
             process.join()
+    except KeyboardInterrupt:
+        print(
+            f"collect_by_hand.py: stopped; go on with the same command, no step of {args.run!r} is lost",
+            file=sys.stderr,
+        )
+        return 130
     except (UserError, RunStoppedError, EOFError) as error:
         print(f"collect_by_hand.py: error: {error or 'the system is gone'}", file=sys.stderr)
         return 2

@@ -4,16 +4,19 @@ python run_example/run_own_task.py --steps 20000 --preset quick
 python run_example/run_own_task.py --steps 20000 --preset quick --by-hand
 
 With --by-hand it goes as on a real system: the run has the log and no environment, and stops for its online steps.
+A run that was stopped goes on with --resume RUN beside the same flags.
 Gymnasium's Pendulum-v1 stands for the system here: no task of the paper, actions between -2 and 2, episodes that only
 a time limit ends. Its log is made by a feeble controller with noise; yours comes from wherever you log.
 """
 
 import argparse
 import os
+import sys
 
 import gymnasium
 import numpy as np
 
+from doof_ext.cli.exit_code import exit_code_of
 from doof_ext.config import PRESETS, Config, resolve
 from doof_ext.data.dataset import Dataset, write_dataset
 from doof_ext.errors import StoppedAfter
@@ -34,20 +37,12 @@ def log_steps(steps, seed):
     return Dataset(*(np.array(column) for column in zip(*rows, strict=True)), metadata={"task": "my-pendulum"})
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20_000, help="steps in the log; at least 2")
-    parser.add_argument("--preset", default="quick", choices=PRESETS)
-    parser.add_argument("--by-hand", action="store_true", help="no environment in the run; the online steps are yours")
-    parser.add_argument("--logdir", default="log")
-    parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
-    if args.steps < 2:
-        parser.error(f"--steps is {args.steps}; it must be at least 2")
-
+def own_task(args):
     path = os.path.join(args.logdir, "my-pendulum.hdf5")
-    write_dataset(path, log_steps(args.steps, args.seed))
+    if args.resume is None:
+        write_dataset(path, log_steps(args.steps, args.seed))
     given = dict(task="my-pendulum", source=f"hdf5:{path}", preset=args.preset, logdir=args.logdir, seed=args.seed)
+    given |= dict(resume=args.resume)
     if args.by_hand:
         given |= dict(env="none", termination="never", action_low=(-2.0,), action_high=(2.0,))
         given |= dict(rollout_length=5, penalty_coef=1.0)
@@ -77,5 +72,19 @@ def main():
     print(directory)
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20_000, help="steps in the log; at least 2")
+    parser.add_argument("--preset", default="quick", choices=PRESETS)
+    parser.add_argument("--by-hand", action="store_true", help="no environment in the run; the online steps are yours")
+    parser.add_argument("--logdir", default="log")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this directory")
+    args = parser.parse_args()
+    if args.steps < 2:
+        parser.error(f"--steps is {args.steps}; it must be at least 2")
+    return exit_code_of("run_own_task.py", lambda: own_task(args))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,6 +14,8 @@ from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.limits import Act, LimitedCollection, Limits, limits_line
 from doof_ext.data.dataset import Dataset, concatenate
 from doof_ext.data.journal import OnlineJournal
+from doof_ext.evaluation.consistency import terminal_findings
+from doof_ext.learning.factory import build_termination_fn
 from doof_ext.learning.policy import ModelBasedPolicy
 from doof_ext.progress import StageProgress
 from doof_ext.tasks.interaction import reset_env, step_env
@@ -180,6 +182,8 @@ def collect(
     if found < len(collected):
         ends = int((collected.terminals | collected.timeouts).sum())
         ctx.logger.log(f"3 collect: {len(collected)} environment steps in {ends} episodes")
+        for line in terminal_findings(build_termination_fn(env.spec), collected, env.spec.max_episode_steps):
+            ctx.logger.log(line)
     collected.metadata = {"task": config.task, "physics": env.physics, "seed": config.seed, "collected_by": "doof_ext"}
     return Collection(
         concatenate(earlier, collected), len(collected), _limited(ctx, limits, log=found < len(collected))

@@ -55,12 +55,12 @@ def _scores(scores: Mapping[str, Any]) -> list[str]:
     """The lines of the scores."""
     final = any(score["final"] for score in scores.values())
     names = ("score", "last", "std", "best", "length", *(["final"] if final else []))
-    lines = [f"{'policy':<14}{''.join(f'{name:>8}' for name in names)}"]
+    lines = [f"{'policy':<14}{''.join(f' {name:>7}' for name in names)}"]
     for name, score in scores.items():
         numbers = [score[column] for column in ("last_10", "mean", "std", "best", "length")]
         numbers += [score["final"] and score["final"]["mean"]] * final
         cells = ("-" if number is None else f"{number:.1f}" for number in numbers)
-        lines.append(f"{name:<14}{''.join(f'{cell:>8}' for cell in cells)}")
+        lines.append(f"{name:<14}{''.join(f' {cell:>7}' for cell in cells)}")
     return lines
 
 

@@ -25,7 +25,7 @@ def describe(dataset: Dataset, spec: TaskSpec | None = None) -> list[str]:
         ("states", ", ".join(shapes) or "none recorded"),
         *dataset.metadata.items(),
     ]
-    return [*_table(statistics_of(dataset), spec), *(f"{name:<16}{value}" for name, value in lines)]
+    return [*_table(statistics_of(dataset), spec), *(f"{name:<15} {value}" for name, value in lines)]
 
 
 def _table(found: Statistics, spec: TaskSpec | None) -> list[str]:

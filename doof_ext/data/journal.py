@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from doof_ext.data.dataset import STATES, Dataset
-from doof_ext.errors import EnvironmentFailedError, UserError
+from doof_ext.errors import EnvironmentFailedError, UserError, unreadable
 
 _FORMAT = 2
 _Dtypes = Mapping[str, tuple[np.dtype, tuple[int, ...]]]  # a record's columns: dtype and shape by name
@@ -104,8 +104,11 @@ class OnlineJournal:
         return self._file
 
     def _read(self, path: str | os.PathLike[str], say: Callable[[str], object]) -> None:
-        with open(path, "rb") as file:
-            first_line, content = file.readline(), file.read()
+        try:
+            with open(path, "rb") as file:
+                first_line, content = file.readline(), file.read()
+        except OSError as error:
+            raise unreadable(path, error) from error
         if not first_line.endswith(b"\n") and not _has_whole_json(first_line):
             return  # killed while it wrote the first line: there are no steps
         try:

@@ -21,7 +21,7 @@ from doof_ext.data.dataset import Dataset, check_writable, read_dataset, write_d
 from doof_ext.errors import UserError
 from doof_ext.parallel import cores, in_parallel
 from doof_ext.tasks import TaskSpec, make_env
-from doof_ext.tasks.interaction import check_env
+from doof_ext.tasks.interaction import check_env, reset_env, step_env
 
 STREAM_STEPS = 10_000
 ITERATION_STEPS = 1_000  # of rlkit's SAC: uniform actions in the first, then the present policy's
@@ -177,17 +177,17 @@ def _record_stream(job: _Job) -> dict[str, np.ndarray]:
     rng = _rng(spec, seed, 1, stream)
     env = make_env(spec, seed=int(rng.integers(2**31)))
     columns: dict[str, list[Any]] = {name: [] for name in (*_STEP, *env.state())}
-    observation = env.reset()
+    observation = reset_env(env)
     for step in range(length):
         state = env.state()
         action = behaviour.act(observation, rng)
-        next_observation, reward, done, info = env.step(action)
+        next_observation, reward, done, info = step_env(env, action)
         terminal = done and not info["TimeLimit.truncated"]
         timeout = not terminal and (done or step == length - 1)  # the end of a stream cuts its last episode
         row = (observation, action, next_observation, reward, terminal, timeout, *state.values())
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
-        observation = env.reset() if done else next_observation
+        observation = reset_env(env) if done else next_observation
     env.close()
     dtypes = {"terminals": bool, "timeouts": bool} | dict.fromkeys(state, np.float64)
     return {name: np.array(values, dtype=dtypes.get(name, np.float32)) for name, values in columns.items()}

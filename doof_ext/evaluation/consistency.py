@@ -171,7 +171,7 @@ def _ends(rule: Callable[..., Any], dataset: Dataset, rows: np.ndarray) -> np.nd
     return terminal.numpy()[:, 0]
 
 
-def _terminal_findings(rule: Callable[..., Any], dataset: Dataset, time_limit: int | None) -> list[str]:
+def terminal_findings(rule: Callable[..., Any], dataset: Dataset, time_limit: int | None) -> list[str]:
     """Lines on recorded terminals that the rule denies, those of a time limit by that name, and on missing ones."""
     findings, recorded, denied = [], int(dataset.terminals.sum()), denied_terminals(rule, dataset)
     if len(denied):
@@ -213,8 +213,8 @@ def _unit_findings(dataset: Dataset) -> list[str]:
     change = np.sqrt(np.square(dataset.next_observations - observations).mean(0, dtype=np.float64))
     rounding = np.spacing(abs(observations).max(0))
     found = {
-        f"are of the order of {size.max():.0e}: DOOF's policies take observations as they are; record them in units, and "
-        "from an origin, that bring them near 1": size > _LARGE,
+        f"are of the order of {size.max():.0e}: DOOF's policies take observations as they are; record them in units, "
+        "and from an origin, that bring them near 1": size > _LARGE,
         f"vary by less than {_SMALL:g}: DOOF's policies take observations as they are; record them in units in which "
         "they vary by about 1": ~constant & (std[0] < _SMALL),
         "change in a step by hardly more than float32 rounds them by: subtract their offset before they are recorded": (
@@ -303,4 +303,4 @@ def check_consistency(env: Any, rule: Callable[..., Any] | None, dataset: Datase
         findings.append("WARNING: every reward in the data is 0: there is nothing to be good at")
     if rule is None:
         return findings
-    return findings + _terminal_findings(rule, dataset, env.spec.max_episode_steps)
+    return findings + terminal_findings(rule, dataset, env.spec.max_episode_steps)

@@ -11,7 +11,7 @@ from doof_ext import data
 from doof_ext.config import Config
 from doof_ext.data.dataset import Dataset, concatenate
 from doof_ext.data.journal import OnlineJournal
-from doof_ext.errors import UserError
+from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.consistency import reconstruction_findings
 from doof_ext.evaluation.online_checks import check_online_steps, online_table
 from doof_ext.experiment import run_directory
@@ -39,9 +39,12 @@ def steps_to_take_over(config: Config, env: Any, offline: Dataset) -> OnlineStep
         return None
     files = RunFiles(config.resume)
     with run_directory.lock(config.resume):
-        if config.online_data is not None:
-            return _of_files(config, files, env, offline)
-        return _of_session(config, files, env, offline)
+        try:
+            if config.online_data is not None:
+                return _of_files(config, files, env, offline)
+            return _of_session(config, files, env, offline)
+        except OSError as error:
+            raise unreadable(error.filename or files.directory, error) from error
 
 
 def _of_files(config: Config, files: RunFiles, env: Any, offline: Dataset) -> OnlineSteps | None:

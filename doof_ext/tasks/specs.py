@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import os
 import re
 import sys
@@ -200,6 +201,8 @@ def spec_of_data(
         raise UserError(f"--action-low has {len(action_low)} numbers, --action-high {len(action_high)}")
     both = max(len(action_low), len(action_high))
     low, high = (bound * both if len(bound) == 1 else bound for bound in (action_low, action_high))
+    if not all(map(math.isfinite, (*low, *high))):
+        raise UserError(f"--action-low {low}, --action-high {high}: every action needs finite bounds")
     if not all(a < b for a, b in zip(low, high, strict=True)):
         raise UserError(f"--action-low {low} is not below --action-high {high} in every dimension")
     return _checked(TaskSpec(name, None, termination, max_episode_steps, action_low=low, action_high=high))

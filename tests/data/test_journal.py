@@ -114,6 +114,13 @@ def test_no_bit_of_the_first_line_can_change_what_is_read(path):
                 OnlineJournal(path)
 
 
+def test_what_cannot_be_read_is_refused(path):
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=r"online-1\.journal cannot be read \(Is a directory\)"):
+        OnlineJournal(path)
+
+
 def test_columns_that_change_are_refused(path):
     for changed in ({"actions": np.zeros(2, np.float64)}, {"qpos": np.zeros(3)}, {"more": np.zeros(1)}):
         with pytest.raises(EnvironmentFailedError, match=next(iter(changed))):

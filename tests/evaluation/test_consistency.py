@@ -213,7 +213,9 @@ def test_recorded_ends_that_rows_deny_are_warned_of(env, dataset):
     rows = np.random.default_rng(0).permutation(600)
     names = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
     columns = {name: getattr(dataset, name)[rows] for name in names}
-    (shuffled,) = (line for line in check_consistency(env, RULE, dataset_from_columns("file", columns)) if "lead" in line)
+    (shuffled,) = (
+        line for line in check_consistency(env, RULE, dataset_from_columns("file", columns)) if "lead" in line
+    )
     _, stops = episodes.bounds(dataset)
     ends = dataset.terminals[rows] | columns["timeouts"]
     broken = sum(

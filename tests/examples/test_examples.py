@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,14 +12,16 @@ import numpy as np
 import pytest
 from conftest import needs_adroit
 
+from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.cli.data import main
 from doof_ext.tasks import make_env
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "run_example"
 
 
 def _run(script, *argv, cwd):
-    command = [sys.executable, str(ROOT / "run_example" / script), *map(str, argv)]
+    command = [sys.executable, str(EXAMPLES / script), *map(str, argv)]
     return subprocess.run(command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
 
 
@@ -211,6 +214,27 @@ def test_your_own_task_runs_as_the_example_shows(tmp_path):
     assert summary["task"] == "my-pendulum" and summary["dataset"]["source"] == "hdf5"
     assert len(summary["stages"]) == 5 and summary["online_steps"] == 300
     assert summary["distance"]["fake_buffer"]["before"] == {"mean": None, "max": None}
+
+
+def test_your_own_task_goes_on_by_its_script(tmp_path, monkeypatch):
+    """As after a Ctrl-C in stage 1's first epoch."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.chdir(tmp_path)
+    import run_own_task
+
+    flags = ["run_own_task.py", "--steps", "400", "--preset", "smoke"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", flags)
+        patch.setattr(TrainingState, "after_epoch", _interrupted)
+        assert run_own_task.main() == 130
+    (run,) = (tmp_path / "log").glob("my-pendulum/*/seed_1*")
+    monkeypatch.setattr(sys, "argv", [*flags, "--resume", str(run)])
+    assert run_own_task.main() == 0 and (run / "result" / "summary.json").exists()
+
+
+def _interrupted(self):
+    self._signals.received = signal.SIGINT
+    self.after_step()
 
 
 def test_your_own_task_runs_as_on_a_real_system_too(tmp_path):

@@ -59,6 +59,14 @@ def test_the_closing_table_has_all_of_a_score_and_says_what_it_is(run):
     assert "final" not in closing_table(summary | {"scores": scores})
 
 
+def test_numbers_of_any_size_stand_apart(run):
+    """Without reference returns a score is the return itself."""
+    summary, _ = run
+    scores = {name: score | {"last_10": -1.27e8, "mean": -6.366e8} for name, score in summary["scores"].items()}
+    _, _, pretrained, *_ = closing_table(summary | {"scores": scores}).splitlines()
+    assert pretrained.split()[:3] == ["pretrained", "-127000000.0", "-636600000.0"]
+
+
 def test_a_summary_of_version_0_1_reads_with_the_score_that_it_had():
     assert "last_10" not in OLDER.read_text()
     summary = read_summary(OLDER)

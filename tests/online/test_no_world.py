@@ -137,6 +137,10 @@ def test_reports_cope_without_scores(unseen, tmp_path):
             "is not below --action-high",
         ),
         (
+            {"env": "none", "source": "hdf5:a", "action_low": (-np.inf,), "action_high": (np.inf,)},
+            "every action needs finite bounds",
+        ),
+        (
             {"env": "none", "source": "hdf5:a", "action_low": (0.0, 0.0), "action_high": (1.0, 1.0, 1.0)},
             "--action-low has 2 numbers, --action-high 3",
         ),

@@ -110,6 +110,15 @@ def test_a_file_that_could_not_be_kept_leaves_the_run_waiting(settings, collecte
     assert summary["online_steps"] == 60
 
 
+def test_a_run_whose_checkpoints_cannot_be_read_is_refused_in_one_line(settings, collected, tmp_path):
+    run, path = stop(settings(stop_after="explore")), tmp_path / "a.hdf5"
+    write_dataset(path, collected)
+    (run / "checkpoint").rename(tmp_path / "aside")
+    (run / "checkpoint").write_text("")
+    with pytest.raises(UserError, match=r"cannot be read \(Not a directory\)"):
+        pipeline.run(resumed(run, online_data=(str(path),)))
+
+
 def test_online_steps_that_changed_on_the_disk_are_refused(settings, collected, tmp_path, monkeypatch):
     run, path = stop(settings(stop_after="explore")), tmp_path / "a.hdf5"
     write_dataset(path, collected)

@@ -1,6 +1,7 @@
 """A task of your own: registered, or named on the command line."""
 
 import dataclasses
+import re
 
 import gymnasium
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from doof_ext import pipeline
 from doof_ext.config import Config, parse_args, resolve
+from doof_ext.data.dataset import write_dataset
 from doof_ext.data.recipe import record_uniform
 from doof_ext.errors import EnvironmentFailedError, UserError
 from doof_ext.learning.factory import build_dynamics, build_policy, build_termination_fn
@@ -175,6 +177,28 @@ def test_an_environment_that_changes_its_answers_stops_the_run_in_one_line(shift
     reset_env(env)
     with pytest.raises(EnvironmentFailedError, match=r"step returned an observation of shape \[1\]"):
         step_env(env, np.float32([0.0, 2.0]))
+
+
+def test_an_environment_that_fails_while_it_is_recorded_leaves_one_line(shifted):
+    """Not a dataset with NaN in it, which every later command would refuse."""
+    tired = dataclasses.replace(
+        shifted, env_id=lambda: Answering(step=lambda obs: (obs, np.nan if obs[1] > 6 else 1.0, False, False, {}))
+    )
+    with pytest.raises(EnvironmentFailedError, match="step returned a reward that is not finite"):
+        record_uniform(tired, 50, seed=0, processes=1)
+
+
+def test_an_environment_that_ends_episodes_which_the_model_does_not_is_warned_of(
+    settings, tmp_path, shifted, monkeypatch, capsys
+):
+    """The rule is "never"; D was cut by the time limit alone, and the system ends episodes in stage 3."""
+    monkeypatch.setattr("doof_ext.tasks.specs._SPECS", {})
+    ending = Answering(step=lambda obs: (obs, 1.0, bool(obs[1] > 6), False, {}))
+    register(dataclasses.replace(shifted, env_id=lambda: ending))
+    path = tmp_path / "log.hdf5"
+    write_dataset(path, record_uniform(shifted, 60, seed=0, processes=1))
+    pipeline.run(settings(task="shifted", source=f"hdf5:{path}", dataset_steps=None))
+    assert re.search(r"WARNING: the termination rule denies (\d+) of \1 recorded terminals", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
