@@ -42,8 +42,8 @@ class StoppedAfter(Exception):
 
     run_directory: str | None = None
 
-    def __init__(self, stage: str, has_env: bool = True) -> None:
-        self.stage, self.has_env = stage, has_env
+    def __init__(self, stage: str, has_env: bool = True, has_session: bool = True) -> None:
+        self.stage, self.has_env, self.has_session = stage, has_env, has_session
         super().__init__(f"stopped after stage {stage}, as asked")
 
 

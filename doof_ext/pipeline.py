@@ -30,20 +30,20 @@ from doof_ext.files import finite
 from doof_ext.learning.factory import build_termination_fn, kit_policies
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.online.taken_over import steps_to_take_over
-from doof_ext.tasks import get_spec, make_env
+from doof_ext.tasks import TaskSpec, get_spec, make_env
 from doof_ext.tasks.interaction import check_env
 from doof_ext.tasks.no_env import NoEnv
 from doof_ext.tasks.video import record_video
 
 
 def run(
-    config: Config, policy_builder: Callable[[Config, Dataset], PolicyBuilder] = kit_policies
+    config: Config, policy_builder: Callable[[Config, TaskSpec, Dataset], PolicyBuilder] = kit_policies
 ) -> tuple[dict[str, Any], str]:
     """A whole DOOF run, or the rest of one (``config.resume``).
 
     Args:
         config: Resolved settings (see doof_ext.config.resolve).
-        policy_builder: Gives, for the settings and D, what builds the policies.
+        policy_builder: Gives, for the settings, the task and D, what builds the policies.
 
     Returns:
         The summary, as in result/summary.json, and the run directory.
@@ -59,7 +59,7 @@ def run(
         return finished
     env, loaded = open_task(config)
     findings = check_data(config, env, loaded.dataset)
-    build_policy = policy_builder(config, loaded.dataset)
+    build_policy = policy_builder(config, env.spec, loaded.dataset)
     with Experiment(config, loaded, steps_to_take_over(config, env, loaded.dataset)) as experiment:
         experiment.start(env, findings)
         ctx = dataclasses.replace(make_context(config, experiment, env), build_policy=build_policy)

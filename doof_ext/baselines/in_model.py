@@ -30,7 +30,7 @@ from doof_ext.data.dataset import Dataset
 from doof_ext.learning.actor_critic import Batch
 from doof_ext.learning.dynamics import DOOFDynamics
 from doof_ext.learning.factory import kit_policies
-from doof_ext.learning.policy import ModelBasedPolicy, UncertaintyInReward, scale_actions
+from doof_ext.learning.policy import ModelBasedPolicy, UncertaintyInReward, scale_actions, unscale_actions
 from doof_ext.tasks import TaskSpec
 
 
@@ -55,15 +55,14 @@ class IQLInModel(UncertaintyInReward, nn.Module):
     def _bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.agent.get_buffer("action_low"), self.agent.get_buffer("action_high")
 
-    def _squashed(self, actions: torch.Tensor) -> torch.Tensor:
-        """The environment's actions [B, A] in [-1, 1]."""
-        low, high = self._bounds
-        return (actions - (high + low) / 2) / ((high - low) / 2)
-
     def learn(self, batch: Any) -> dict[str, torch.Tensor]:
         """IQL's step on a batch, or on the rows of batch["real"] and batch["fake"] together; scalar tensors."""
         rows: Batch = self._joined(batch) if "real" in batch else batch
-        own = {**rows, "actions": self._squashed(rows["actions"]), "rewards": rows["rewards"] * self.scale}
+        own = {
+            **rows,
+            "actions": unscale_actions(rows["actions"], *self._bounds),
+            "rewards": rows["rewards"] * self.scale,
+        }
         return self.agent.learn(own) | {"policy_std": self.agent.policy.log_std.detach().exp().mean()}
 
     def actforward(self, obs: torch.Tensor, deterministic: bool = False) -> tuple[torch.Tensor, None]:
@@ -75,7 +74,9 @@ class IQLInModel(UncertaintyInReward, nn.Module):
 
     def target_q(self, obs: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """The least target critic's value [B, 1] of obs [B, O], actions [B, A], in the environment's units."""
-        return self.agent.targets(self.agent.normalizer(obs), self._squashed(actions)).amin(0) / self.scale
+        return (
+            self.agent.targets(self.agent.normalizer(obs), unscale_actions(actions, *self._bounds)).amin(0) / self.scale
+        )
 
     def select_action(self, obs: Any, deterministic: bool = False) -> np.ndarray:
         """The kit's: obs [B, O] → actions [B, A], arrays."""
@@ -94,15 +95,15 @@ class IQLInModel(UncertaintyInReward, nn.Module):
         self.agent.check_weights(where)
 
 
-def policy_builder(config: Config, dataset: Dataset) -> PolicyBuilder:
-    """What builds the policies of a run on D; see factory.build_policy for what it takes.
+def policy_builder(config: Config, spec: TaskSpec, dataset: Dataset) -> PolicyBuilder:
+    """What builds the policies of a run on D, with the spec of its environment; see factory.build_policy.
 
     Of IQL in the model: with nothing to start from, an untrained one whose policy's learning rate falls over stage 1 as
     IQL's does; else one with all networks of the other and fresh optimisers.
     """
     if config.algo != IN_MODEL:
-        return kit_policies(config, dataset)
-    scale = reward_scale(dataset, config.spec.max_episode_steps) if config.normalize_rewards else 1.0
+        return kit_policies(config, spec, dataset)
+    scale = reward_scale(dataset, spec.max_episode_steps) if config.normalize_rewards else 1.0
 
     def build(
         config: Config,

@@ -12,6 +12,7 @@ from doof_ext.data.dataset import Dataset
 from doof_ext.data.episodes import bounds, returns_and_lengths
 from doof_ext.errors import UserError
 from doof_ext.learning.actor_critic import Batch
+from doof_ext.learning.policy import unscale_actions
 from doof_ext.learning.replay_buffer import TensorReplayBuffer
 from doof_ext.tasks import TaskSpec
 
@@ -54,11 +55,10 @@ class Replay(TensorReplayBuffer):
         super().__init__(offline + online_steps, (obs_dim,), action_dim=action_dim, device=device)
         self.offline, self.gamma = offline, gamma
         self.reward_scale = reward_scale(dataset, spec.max_episode_steps) if normalize_rewards else 1.0
-        low, high = (np.asarray(bound, np.float32) for bound in (spec.action_low, spec.action_high))
-        self._middle, self._half = (high + low) / 2, (high - low) / 2
+        self._bounds = np.array([spec.action_low, spec.action_high], np.float32)
         self._starts = offline  # the first row of the episode that runs
         columns = dataset.transitions()
-        actions, rewards = (columns["actions"] - self._middle) / self._half, columns["rewards"] * self.reward_scale
+        actions, rewards = unscale_actions(columns["actions"], *self._bounds), columns["rewards"] * self.reward_scale
         self.add_batch(columns["observations"], columns["next_observations"], actions, rewards, columns["terminals"])
         rest = returns_to_go(dataset, rewards[:, 0], gamma)
         self.returns[:offline, 0] = torch.as_tensor(rest, dtype=torch.float32)
@@ -71,15 +71,15 @@ class Replay(TensorReplayBuffer):
         An episode that still runs when another starts was cut: a resumed run could not go on with it.
         """
         if row["starts"]:
-            self._end_episode()
-        action = (row["actions"] - self._middle) / self._half
+            self.end_episode()
+        action = unscale_actions(row["actions"], *self._bounds)
         reward = row["rewards"] * self.reward_scale
         self.add(row["observations"], row["next_observations"], action, reward, row["terminals"])
         self.returns[self._size - 1] = -torch.inf
         if row["terminals"] or row["truncated"]:
-            self._end_episode()
+            self.end_episode()
 
-    def _end_episode(self) -> None:
+    def end_episode(self) -> None:
         """The rows since the last end are an episode, where there are any: their returns are known."""
         if self._starts < self._size:
             rewards = self.rewards[self._starts : self._size, 0].cpu().numpy()
@@ -140,7 +140,8 @@ def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
 def reward_scale(dataset: Dataset, limit: int | None) -> float:
     """What rewards are multiplied by so that D's episode returns span 1 000 (IQL, Appendix C).
 
-    Episodes count that are whole: that end in a terminal step or at the time limit; where none is, those that are cut.
+    Episodes count that are whole: that end in a terminal step or at the time limit; where one alone or none is, those
+    that are cut, too.
 
     Args:
         dataset: D.
@@ -153,11 +154,12 @@ def reward_scale(dataset: Dataset, limit: int | None) -> float:
     _, stops = bounds(dataset)
     is_terminal, is_cut = dataset.terminals[stops - 1], dataset.timeouts[stops - 1]
     is_whole = is_terminal | (is_cut if limit is None else lengths >= limit)
-    whole = next(returns[kind] for kind in (is_whole, is_terminal | is_cut, slice(None)) if len(returns[kind]))
+    kinds = (is_whole, is_terminal | is_cut)
+    whole = next((returns[kind] for kind in kinds if kind.sum() > 1), returns)
     span = float(whole.max() - whole.min())
     if span == 0:
         raise UserError(
-            "all of D's episodes have the same return, which rewards cannot be scaled by; give "
-            "--normalize-rewards false"
+            "all of D's episodes have the same return, or there is one alone, so that their span cannot scale rewards; "
+            "give --normalize-rewards false"
         )
     return _SPAN / span

@@ -19,7 +19,7 @@ from doof_ext.checkpointing.random_state import generators_kept
 from doof_ext.checkpointing.training_state import Counters, StateAdapter
 from doof_ext.data.dataset import Dataset
 from doof_ext.errors import UserError
-from doof_ext.evaluation.returns import StageScores, evaluate
+from doof_ext.evaluation.returns import Evaluation, StageScores, run_episodes
 from doof_ext.learning.actor_critic import Batch, MeanLosses
 from doof_ext.learning.policy_trainer import log_epoch
 from doof_ext.progress import StageProgress, policy_epochs
@@ -110,8 +110,9 @@ class Training:
         evaluation = None
         if self.is_scored:
             if ctx.config.eval_episodes:
-                with generators_kept():  # a planner draws; training is the same however often it is evaluated
-                    evaluation = evaluate(self.agent, ctx.env, ctx.config.eval_episodes)
+                seeds = np.random.randint(2**31, size=ctx.config.eval_episodes)  # others each time
+                with generators_kept():  # a planner draws, and training is the same however many steps it plans
+                    evaluation = Evaluation.of_episodes(ctx.env, *run_episodes(self.agent, ctx.env, seeds))
                 self.scores.add(evaluation)
             row: dict[str, float] = {"stage": self.number, "round": 1, **means}
             log_epoch(ctx.logger, ctx.first_timestep + steps, evaluation, row)
@@ -184,6 +185,7 @@ def finetune_online(ctx: RunContext, agent: Agent, replay: Replay, env: Any) -> 
         if not complete:
             OnlineCollector(agent, env).collect(steps, learn, journal, seed)
             training.commit()
+    replay.end_episode()
     data = journal.dataset()
     data.metadata = {"task": config.task, "physics": env.physics, "seed": config.seed, "collected_by": "doof_ext"}
     return Trained(copy.deepcopy(agent), training.scores, steps, steps, data)

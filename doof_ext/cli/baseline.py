@@ -44,4 +44,7 @@ def _doof_settings(argv: Sequence[str]) -> Config:
     given, rest = parser.parse_known_args(argv)
     if given.algo not in ("iql", IN_MODEL):
         raise UserError(f"--doof is built for --algo iql alone, not for {given.algo}")
-    return parse_args(__doc__ or "", ["--algo", IN_MODEL, *rest])
+    settings = parse_args(__doc__ or "", ["--algo", IN_MODEL, *rest])
+    if settings.algo != IN_MODEL:  # an abbreviated flag
+        raise UserError(f"--doof is built for --algo iql alone, not for {settings.algo}")
+    return settings

@@ -184,7 +184,9 @@ def _what_is_next(stopped: StoppedAfter, flag: str) -> str:
     run = shlex.quote(stopped.run_directory or "")
     if stopped.stage != "explore":
         return f"stage {stopped.stage} is complete; next: {flag} {run}"
-    ways = [f'  {flag} "$RUN" after a doof_ext.OnlineSession(RUN) in your control loop']
+    ways = []
+    if stopped.has_session:
+        ways.append(f'  {flag} "$RUN" after a doof_ext.OnlineSession(RUN) in your control loop')
     if flag == "--resume":  # a kit's runner takes no files
         ways.append(f'  {flag} "$RUN" --online-data FILE ... with steps that you have collected')
     if stopped.has_env:

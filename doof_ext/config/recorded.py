@@ -94,7 +94,7 @@ def settings_to_resume(given: Mapping[str, Any], settings: type[Settings]) -> di
         directory = find_newest(dataclasses.asdict(resolve(settings(**given), set(given))))
     recorded = recorded_settings(directory)
     if class_of(recorded) is not settings:
-        other = "run_baseline.py" if settings is Config else "run_doof.py"
+        other = "run_baseline.py, without --doof" if settings is Config else "run_doof.py"
         raise UserError(f"{directory} is a run of {recorded['algo']}; resume it with {other}")
     refuse_differences(given, recorded, directory)
     rules = rules_of(settings)

@@ -115,6 +115,11 @@ class RunSettings:
         return True
 
     @property
+    def has_session(self) -> bool:
+        """Whether its online steps may be an OnlineSession's."""
+        return False
+
+    @property
     def given_steps(self) -> tuple[str, ...] | None:
         """Files of online steps that the run does not take itself."""
         return None

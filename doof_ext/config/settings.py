@@ -308,6 +308,11 @@ class Config(RunSettings):
         return self.env != "none"
 
     @property
+    def has_session(self) -> bool:
+        """Whether its online steps may be an OnlineSession's."""
+        return self.algo != IN_MODEL
+
+    @property
     def given_steps(self) -> tuple[str, ...] | None:
         """Files of online steps that the run does not take itself."""
         return self.online_data

@@ -128,7 +128,7 @@ class Experiment:
         round = self.state.round
         if self._stops(stage, round, self.state.reached):
             self.state.wait_for(self.config.stage_after(stage), round)
-            raise StoppedAfter(stage, has_env=self.config.has_env)
+            raise StoppedAfter(stage, self.config.has_env, self.config.has_session)
 
     def _fingerprint(self) -> dict[str, Any]:
         """What a checkpoint must share with the run that is resumed from it: settings and data."""

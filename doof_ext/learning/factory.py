@@ -124,7 +124,7 @@ def build_policy(
     return DOOFPolicy(dynamics, actor, *critics, actor_optim, *optims, **shared)
 
 
-def kit_policies(config: Config, dataset: Dataset) -> Callable[..., ModelBasedPolicy]:
+def kit_policies(config: Config, spec: TaskSpec, dataset: Dataset) -> Callable[..., ModelBasedPolicy]:
     """:func:`build_policy` for a run on D, whose algorithm has to be one of the kit's.
 
     Raises:

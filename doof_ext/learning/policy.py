@@ -26,6 +26,15 @@ def scale_actions(squashed: torch.Tensor, low: torch.Tensor, high: torch.Tensor)
     return torch.lerp(low, high, (squashed + 1) / 2)
 
 
+def unscale_actions(actions: Any, low: Any, high: Any) -> Any:
+    """Undoes :func:`scale_actions`, on tensors or arrays: [..., A] within [low, high] to [-1, 1].
+
+    Where an action's bounds are the same there is nothing to choose, and it is 0.
+    """
+    half = (high - low) / 2
+    return (actions - (high + low) / 2) / (half + (half == 0))
+
+
 class ModelBasedPolicy:
     """What the stages train: a policy that learns in a model, from real rows and its own rollouts on tensors.
 

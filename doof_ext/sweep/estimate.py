@@ -99,7 +99,7 @@ def _measure_doof(config: RunSettings) -> Rates:
     dynamics.scaler.fit(np.hstack([data["observations"], data["actions"]]))
     dynamics.fit_estimator(data)
     plain = dataclasses.replace(config, normalize_rewards=False) if config.normalize_rewards else config
-    policy = policy_builder(plain, _dataset(data))(config, env.spec, dynamics, -config.penalty_coef)
+    policy = policy_builder(plain, env.spec, _dataset(data))(config, env.spec, dynamics, -config.penalty_coef)
     real = int(config.batch_size * config.real_ratio)
     batches = Mixture([(buffer, real), (buffer, config.batch_size - real)])
     rows = min(config.rollout_batch_size, _ROWS)

@@ -37,8 +37,11 @@ class GymnasiumTaskEnv:
         self._env: Any = make_gymnasium(spec)
         self.observation_space: Any = self._env.observation_space
         self.action_space: Any = self._env.action_space
-        self.spec = complete(spec, self.observation_space, self.action_space)
-        if spec.max_episode_steps is None and getattr(self._env.spec, "max_episode_steps", None) is None:
+        limit = spec.max_episode_steps or getattr(self._env.spec, "max_episode_steps", None)
+        self.spec = complete(
+            dataclasses.replace(spec, max_episode_steps=limit), self.observation_space, self.action_space
+        )
+        if limit is None:
             raise UserError(
                 f"{spec.name}: its episodes have no time limit; give max_episode_steps "
                 "(--max-episode-steps), else one may never end"

@@ -29,7 +29,7 @@ def of_iql(context, dataset):
 
     def make(**overrides):
         ctx = context(algo=IN_MODEL, **overrides)
-        return dataclasses.replace(ctx, build_policy=policy_builder(ctx.config, dataset))
+        return dataclasses.replace(ctx, build_policy=policy_builder(ctx.config, ctx.spec, dataset))
 
     return make
 
@@ -127,7 +127,7 @@ def test_rows_are_learned_from_in_the_agents_units(tiny, dynamics):
     spec, data = box_spec(11, 3, low=-2.0, high=6.0), random_dataset(11, 3, 300)
     config = tiny(algo=IN_MODEL)
     assert config.normalize_rewards and config.normalize_observations
-    policy = policy_builder(config, data)(config, spec, dynamics, uncertainty_coef=-1.0)
+    policy = policy_builder(config, spec, data)(config, spec, dynamics, uncertainty_coef=-1.0)
     torch.manual_seed(0)
     twin = IQL(settings_of_iql(config), spec, data)
     twin.load_state_dict(policy.agent.state_dict())
@@ -152,7 +152,7 @@ def test_values_are_in_the_environments_units(tiny, dynamics, offline):
     """What an estimator of u reads: the penalty is of rewards that are not scaled yet."""
     spec, data = box_spec(11, 3, low=-2.0, high=6.0), random_dataset(11, 3, 300)
     config = tiny(algo=IN_MODEL, uncertainty="mobile")
-    policy = policy_builder(config, data)(config, spec, dynamics, uncertainty_coef=-1.0)
+    policy = policy_builder(config, spec, data)(config, spec, dynamics, uncertainty_coef=-1.0)
     obs, actions = torch.as_tensor(data.observations[:8]), torch.as_tensor(data.actions[:8])
     own = policy.agent.targets(policy.agent.normalizer(obs), actions).amin(0) / reward_scale(data, None)
     torch.testing.assert_close(policy.target_q(obs, actions * 4.0 + 2.0), own)

@@ -255,6 +255,12 @@ def test_what_an_environment_goes_on_writing_into_is_copied(shifted):
     assert len(np.unique(recorded.observations, axis=0)) == 7 and recorded.actions[:, 1].min() >= 1.0
 
 
+def test_an_environments_own_time_limit_is_the_tasks():
+    """By which a whole episode is told from one that was cut."""
+    assert make_env(TaskSpec("own", "Pendulum-v1", "never")).spec.max_episode_steps == 200
+    assert make_env(TaskSpec("own", "Pendulum-v1", "never", max_episode_steps=7)).spec.max_episode_steps == 7
+
+
 def test_an_episode_without_a_limit_is_refused(shifted):
     with pytest.raises(UserError, match="--max-episode-steps"):
         make_env(dataclasses.replace(shifted, max_episode_steps=None))
