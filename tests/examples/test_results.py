@@ -120,6 +120,26 @@ def test_the_table_of_ratios_on_hopper_medium_is_what_the_summaries_say():
     assert page.count("| the pretrained policy |") + page.count("| epoch ") == len(runs)
 
 
+def test_the_table_of_longer_pretraining_is_what_the_curves_say():
+    """results/budgets: means of ten epochs of both runs, and the held-out losses that their dynamics ended with."""
+    page, cells = (ROOT / "results" / "budgets" / "README.md").read_text(), []
+    for run in sorted((ROOT / "results" / "budgets" / "hopper-medium-v2-pretraining").glob("*/seed_*")):
+        curve, progress = (
+            list(csv.DictReader((run / "record" / f"{name}_training_progress.csv").open()))
+            for name in ("policy", "dynamics")
+        )
+        assert f"{float(progress[-1]['loss/dynamics_holdout_loss']):.4f}" in page
+        of_run = []
+        for epoch in range(25, 251, 25):
+            names = ("eval/normalized_episode_reward", "eval/episode_length", "loss/actor")
+            means = [np.mean([float(row[name]) for row in curve[epoch - 10 : epoch]]) for name in names]
+            told = f"{means[0]:.1f} | {means[1]:.0f} | {-means[2]:.0f}" if epoch <= len(curve) else " |  | "
+            of_run.append(told)
+        cells.append(of_run)
+    for epoch, few, many in zip(range(25, 251, 25), *cells, strict=True):
+        assert f"| {epoch} | {few} | {many} |" in page
+
+
 @pytest.mark.parametrize(("study", "page"), [("short", "README.md"), ("baselines", "baselines/README.md")])
 def test_no_run_of_a_study_is_left_out(study, page):
     """Each run that was planned is there and finished, or is named on the page; and nothing else is there."""
