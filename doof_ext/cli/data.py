@@ -66,9 +66,13 @@ def _describe(args: argparse.Namespace) -> None:
 
     dataset = read_dataset(args.info, _task(args))
     spec = _task(args, dataset.metadata.get("task"))
+    widths = dataset.observations.shape[1], dataset.actions.shape[1]
+    if spec is not None and spec.obs_dim is not None and (spec.obs_dim, spec.action_dim) != widths:
+        has = f"observes {widths[0]} and acts {widths[1]} numbers, {spec.name} {spec.obs_dim} and {spec.action_dim}"
+        raise UserError(f"{args.info}: it says that it is of {spec.name}, but it {has}; give --task or --env-id")
     print(args.info, *describe(dataset, spec), sep="\n")
     if spec is None:
-        print("physics check: which task is it? give --task")
+        print("physics check: which task is it? give --task or --env-id")
     else:
         print(*physics_findings(make_env(spec), dataset), sep="\n")
 

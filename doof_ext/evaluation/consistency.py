@@ -15,7 +15,7 @@ from doof_ext.data import episodes
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.recipe import VERSION
 from doof_ext.errors import UserError
-from doof_ext.tasks import TaskSpec
+from doof_ext.tasks import TaskSpec, name_of_env
 
 _CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
 TOLERANCE = 1e-3  # the largest difference due to float32 files and MuJoCo's versions
@@ -262,7 +262,8 @@ def origin_findings(spec: TaskSpec, dataset: Dataset) -> list[str]:
     """Warnings where the data name another task, or another environment, than the spec does."""
     findings = []
     task, env_id = str(dataset.metadata.get("task", spec.name)), str(dataset.metadata.get("env_id", ""))
-    if spec.env_id is not None and task.split("-")[0] != spec.name.split("-")[0]:
+    own = {spec.name, name_of_env(spec.env_id)} if isinstance(spec.env_id, str) else {spec.name}
+    if spec.env_id is not None and task.split("-")[0] not in {name.split("-")[0] for name in own}:
         findings.append(f"WARNING: the data are of {task}, the task is {spec.name}")
     if env_id and isinstance(spec.env_id, str) and _system(env_id) != _system(spec.env_id):
         findings.append(f"WARNING: the data were recorded in {env_id}, the environment is {spec.env_id}")

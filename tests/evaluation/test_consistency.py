@@ -67,6 +67,12 @@ def test_data_of_another_task_or_in_other_units_are_warned_of(env, dataset):
     assert f"{(abs(other.actions) > 1).any(1).sum()} of 600 recorded actions lie outside" in warnings
 
 
+def test_data_recorded_by_an_environments_id_are_a_registered_tasks(dataset):
+    recorded = dataclasses.replace(dataset, metadata={"task": "Pendulum-v1"})
+    assert not origin_findings(TaskSpec("my-pendulum", "Pendulum-v1", "never"), recorded)
+    assert origin_findings(TaskSpec("my-arm", "Reacher-v5", "never"), recorded)
+
+
 @pytest.mark.parametrize(
     ("env_id", "recorded", "warned"),
     [

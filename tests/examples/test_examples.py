@@ -14,6 +14,7 @@ from conftest import needs_adroit
 
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.cli.data import main
+from doof_ext.data.dataset import Dataset, write_dataset
 from doof_ext.tasks import make_env
 
 ROOT = Path(__file__).parents[2]
@@ -205,6 +206,15 @@ def test_the_quickstart_shows_doof_beside_its_control_and_a_report(tmp_path):
     assert f"the control no-online-data: score {control['scores']['finetuned']['last_10']:.1f}" in done.stdout
     assert done.stdout.endswith("report: report/report.html\n")
     assert "no-online-data" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_a_file_that_names_a_task_of_other_dimensions_is_one_line(tmp_path, capsys):
+    columns = dict.fromkeys(("rewards", "terminals", "timeouts"), np.zeros(5))
+    wide = np.zeros((5, 4), np.float32)
+    steps = Dataset(wide, wide[:, :1], wide, metadata={"task": "hopper-medium-v2"}, **columns)
+    write_dataset(tmp_path / "d.hdf5", steps)
+    assert main(["--info", str(tmp_path / "d.hdf5")]) == 2
+    assert "it observes 4 and acts 1 numbers, hopper-medium-v2 11 and 3; give --task" in capsys.readouterr().err
 
 
 def test_your_own_task_runs_as_the_example_shows(tmp_path):
