@@ -77,7 +77,7 @@ def test_fowms_model_learns_by_all_of_its_losses_within_a_bound(baseline, monkey
     step = agent._step
 
     def spied(name, loss):
-        stepped[name] = float(loss)
+        stepped[name] = float(loss.detach())
         step(name, loss)
 
     monkeypatch.setattr(agent, "_step", spied)
