@@ -42,7 +42,7 @@ def own_task(args):
     if args.resume is None:
         write_dataset(path, log_steps(args.steps, args.seed))
     given = dict(task="my-pendulum", source=f"hdf5:{path}", preset=args.preset, logdir=args.logdir, seed=args.seed)
-    given |= dict(resume=args.resume)
+    given["resume"] = args.resume
     if args.by_hand:
         given |= dict(env="none", termination="never", action_low=(-2.0,), action_high=(2.0,))
         given |= dict(rollout_length=5, penalty_coef=1.0)

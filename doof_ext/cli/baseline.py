@@ -38,13 +38,10 @@ def main(argv: Sequence[str] | None = None, command: str = "run_baseline.py") ->
 
 def _doof_settings(argv: Sequence[str]) -> Config:
     """The settings of a DOOF run that a baseline takes MOPO's place in; raises UserError for what does not fit."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False)  # which knows an abbreviated --algo, as the command does
     parser.add_argument("--algo", default="iql")
     parser.add_argument("--doof", action="store_true")
     given, rest = parser.parse_known_args(argv)
     if given.algo not in ("iql", IN_MODEL):
         raise UserError(f"--doof is built for --algo iql alone, not for {given.algo}")
-    settings = parse_args(__doc__ or "", ["--algo", IN_MODEL, *rest])
-    if settings.algo != IN_MODEL:  # an abbreviated flag
-        raise UserError(f"--doof is built for --algo iql alone, not for {settings.algo}")
-    return settings
+    return parse_args(__doc__ or "", ["--algo", IN_MODEL, *rest])

@@ -213,10 +213,10 @@ def _unit_findings(dataset: Dataset) -> list[str]:
     change = np.sqrt(np.square(dataset.next_observations - observations).mean(0, dtype=np.float64))
     rounding = np.spacing(abs(observations).max(0))
     found = {
-        f"are of the order of {size.max():.0e}: DOOF's policies take observations as they are; record them in units, "
-        "and from an origin, that bring them near 1": size > _LARGE,
-        f"vary by less than {_SMALL:g}: DOOF's policies take observations as they are; record them in units in which "
-        "they vary by about 1": ~constant & (std[0] < _SMALL),
+        f"are of the order of {size.max():.0e}, which networks learn badly from: record them in units, and from an "
+        "origin, that bring them near 1": size > _LARGE,
+        f"vary by less than {_SMALL:g}, which networks learn badly from: record them in units in which they vary by "
+        "about 1": ~constant & (std[0] < _SMALL),
         "change in a step by hardly more than float32 rounds them by: subtract their offset before they are recorded": (
             (change > 0) & (rounding > _ROUNDED * change)
         ),

@@ -18,6 +18,8 @@ from doof_ext.baselines.run import run
 from doof_ext.baselines.spot import SPOT
 from doof_ext.cli.baseline import main
 from doof_ext.cli.exit_code import exit_code_of
+from doof_ext.config import Config
+from doof_ext.config.settings import IN_MODEL
 from doof_ext.errors import StoppedAfter
 
 
@@ -38,6 +40,7 @@ def _followed(targets, before, networks, tau):
 
 
 def test_cql_takes_one_step_of_adam_on_each_loss(baseline, batch):
+    """The target and the conservative term are those of test_cql's loop; here is what each optimiser makes of them."""
     agent = make_agent(CQL, baseline("cql", conservatism=2.5))
     twin, before = copy.deepcopy(agent), copy.deepcopy(agent)
     torch.manual_seed(4)
@@ -96,7 +99,7 @@ def test_fowms_model_learns_by_all_of_its_losses_within_a_bound(baseline, monkey
     _followed(agent.encoder_target, before.encoder_target, agent.encoder, agent.config.tau)
 
 
-def test_pexs_weights_are_of_the_advantage_of_its_own_actions(baseline, batch, monkeypatch):
+def test_pexs_weights_are_of_the_advantage_of_its_own_actions(baseline, batch):
     agent = make_agent(PEX, baseline("pex"))
     old = agent.optims["optimizer"]
     agent.begin_online(5)
@@ -184,6 +187,7 @@ def test_a_run_of_doof_iql_is_not_told_of_sessions(capsys):
     def stops(has_session):
         raise StoppedAfter("explore", has_session=has_session)
 
+    assert Config().has_session and not Config(algo=IN_MODEL).has_session
     for has_session in (True, False):
         assert exit_code_of("run_doof.py", functools.partial(stops, has_session)) == 0
         assert ("OnlineSession(RUN)" in capsys.readouterr().out) == has_session
