@@ -1,7 +1,7 @@
 """The online steps of a run in a control loop of your own: what OnlineSession is for.
 
 python run_example/run_doof.py --env-id Pendulum-v1 --termination never --source hdf5:log.hdf5 --stop-after explore
-python run_example/collect_by_hand.py RUN_DIR --env-id Pendulum-v1 --steps 10000
+python run_example/collect_by_hand.py RUN_DIR --env-id Pendulum-v1
 python run_example/run_doof.py --resume RUN_DIR
 
 A Gymnasium environment in a process of its own, at the other end of a pipe, stands for your system here. The loop may
@@ -47,7 +47,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the run directory, of a run that was stopped with --stop-after explore")
     parser.add_argument("--env-id", default="Pendulum-v1", help="the environment that stands for your system")
-    parser.add_argument("--steps", type=int, default=10_000, help="in all, those taken before included")
+    parser.add_argument(
+        "--steps", type=int, help="in all, those taken before included; the run's --online-steps if open"
+    )
     args = parser.parse_args()
     try:
         with OnlineSession(args.run, args.steps) as session:

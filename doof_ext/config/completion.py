@@ -4,11 +4,11 @@ import dataclasses
 import math
 import os
 import typing
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any, NoReturn, TypeVar
 
 from doof_ext.config.presets import PRESETS
-from doof_ext.config.rules import fits, flag, rules_of, words_of
+from doof_ext.config.rules import fits, flag, rules_of, text_of, words_of
 from doof_ext.config.run_settings import RunSettings
 from doof_ext.data import absolute_source
 from doof_ext.errors import UserError
@@ -74,6 +74,28 @@ def check_values(config: RunSettings) -> None:
                 raise UserError(
                     f"{flag(name)}: with --eval-episodes 0 nothing but the online steps touches the environment"
                 )
+
+
+def refuse_idle(config: RunSettings, chosen: Collection[str]) -> None:
+    """Raises UserError for a setting that would have no effect beside another one.
+
+    Args:
+        config: The complete settings.
+        chosen: Names of those that the user chose; one that is as it would be otherwise surprises nobody.
+    """
+    for field in dataclasses.fields(config):
+        rules, value = field.metadata["rules"], getattr(config, field.name)
+        if field.name not in chosen or value == field.default or rules.goes_with is None:
+            continue
+        other, values = rules.goes_with
+        if getattr(config, other) not in values:
+            beside = f"{flag(other)} {_in_words([getattr(config, other)])}"
+            where = f"; it goes with {flag(other)} {_in_words(values)}" if None not in values else ""
+            raise UserError(f"{flag(field.name)} has no effect beside {beside}{where}")
+
+
+def _in_words(values: Iterable[Any]) -> str:
+    return " or ".join(str(value).lower() if isinstance(value, bool) else text_of(value) for value in values)
 
 
 def may_be_recipe(source: str) -> bool:

@@ -21,6 +21,7 @@ class Rules:
         default_from: Who fills it in where the user leaves it open: "task", "preset" or "method".
         after_pretraining: Whether stage 1 does not depend on it.
         resumable: Whether a run may be resumed with another value, since no result depends on it.
+        goes_with: Another setting's name and the values of it beside which this one has an effect; any, where open.
     """
 
     help: str
@@ -33,6 +34,7 @@ class Rules:
     default_from: str | None = None
     after_pretraining: bool = False
     resumable: bool = False
+    goes_with: tuple[str, tuple[Any, ...]] | None = None
 
     def violation(self, value: Any) -> str | None:
         """What a value must be, where it is not that; None where it is. None as a value fits."""

@@ -31,7 +31,12 @@ class RunSettings:
         "where D comes from: auto, d4rl, hdf5:FILE, minari:ID or recipe",
         resumable=True,  # with the same content, which its hash decides
     )
-    download: bool = option(False, "fetch D4RL's file of the task where it is not on this machine", resumable=True)
+    download: bool = option(
+        False,
+        "fetch D4RL's file of the task where it is not on this machine",
+        resumable=True,
+        goes_with=("source", ("auto", "d4rl")),
+    )
     dataset_steps: int | None = option(
         None,
         "steps of a recipe dataset; as many as D4RL's by default",
@@ -42,6 +47,7 @@ class RunSettings:
         "d4rl",
         "the environment's: D4RL's bodies in Gymnasium, as shipped, or MuJoCo 2.1 itself",
         choices=("d4rl", "gymnasium", "mujoco-py"),
+        goes_with=("env_id", (None,)),
     )
     device: str = option("cpu", "where networks and buffers live", choices=("cpu", "cuda"))
     threads: int | None = option(None, "torch threads; all cores by default", ge=1, le=1024, resumable=True)

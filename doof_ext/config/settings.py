@@ -110,27 +110,51 @@ class Config(RunSettings):
     auto_alpha: bool = option(
         None, "learn the entropy temperature; true, but for one of MOBILE's tasks", stage="policy", default_from="task"
     )
-    alpha: float = option(0.2, "the temperature where it is not learned", stage="policy", ge=0)
-    target_entropy: float | None = option(None, "minus the action dimension by default", stage="policy")
-    alpha_lr: float = option(1e-4, "learning rate of the temperature", stage="policy", gt=0)
-    num_samples: int = option(
-        10, "mobile: next states per elite that the inconsistency is a mean over", stage="uncertainty", ge=1
+    alpha: float = option(
+        0.2, "the temperature where it is not learned", stage="policy", ge=0, goes_with=("auto_alpha", (False,))
     )
-    hash_bits: int = option(32, "count: bits of a code", stage="uncertainty", ge=1, le=62)
+    target_entropy: float | None = option(
+        None, "minus the action dimension by default", stage="policy", goes_with=("auto_alpha", (True,))
+    )
+    alpha_lr: float = option(
+        1e-4, "learning rate of the temperature", stage="policy", gt=0, goes_with=("auto_alpha", (True,))
+    )
+    num_samples: int = option(
+        10,
+        "mobile: next states per elite that the inconsistency is a mean over",
+        stage="uncertainty",
+        ge=1,
+        goes_with=("uncertainty", ("mobile",)),
+    )
+    hash_bits: int = option(
+        32, "count: bits of a code", stage="uncertainty", ge=1, le=62, goes_with=("uncertainty", ("count",))
+    )
     count_type: str = option(
         "AVG",
         "count: mean of the members' counts, or less or plus --count-coef deviations",
         stage="uncertainty",
         choices=("AVG", "LC", "UC"),
+        goes_with=("uncertainty", ("count",)),
     )
     count_coef: float = option(
-        0.5, "count: standard deviations that LC takes off and UC adds", stage="uncertainty", ge=0
+        0.5,
+        "count: standard deviations that LC takes off and UC adds",
+        stage="uncertainty",
+        ge=0,
+        goes_with=("count_type", ("LC", "UC")),
     )
-    num_q_ensemble: int = option(2, "critics", stage="mobile", ge=1)
-    deterministic_backup: bool = option(True, "leave the entropy out of the Q target", stage="mobile")
-    max_q_backup: bool = option(False, "the Q target is the best of ten sampled next actions", stage="mobile")
+    num_q_ensemble: int = option(2, "critics", stage="mobile", goes_with=("algo", ("mobile",)), ge=1)
+    deterministic_backup: bool = option(
+        True, "leave the entropy out of the Q target", stage="mobile", goes_with=("algo", ("mobile",))
+    )
+    max_q_backup: bool = option(
+        False, "the Q target is the best of ten sampled next actions", stage="mobile", goes_with=("algo", ("mobile",))
+    )
     nonnegative_target: bool = option(
-        True, "clamp the Q target at 0, as the kit does; wrong for negative returns", stage="mobile"
+        True,
+        "clamp the Q target at 0, as the kit does; wrong for negative returns",
+        stage="mobile",
+        goes_with=("algo", ("mobile",)),
     )
     expectile: float | None = option(None, "of the value's regression", stage="iql", gt=0, lt=1, default_from="method")
     advantage_temperature: float | None = option(
@@ -185,6 +209,7 @@ class Config(RunSettings):
         stage="explore",
         ge=0,
         lt=1,
+        goes_with=("exploration_ratio", ("auto",)),
     )
     explore_real_ratio: float = option(0.025, "part of a batch from D", stage="explore", ge=0, le=1)
     explore_uncertainty_ratio: float = option(0.025, "part of a batch from D_u", stage="explore", ge=0, le=1)

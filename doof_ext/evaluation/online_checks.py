@@ -44,6 +44,9 @@ def check_online_steps(
     broken, _ = episodes.breaks(online, offline.observations.std(0, dtype=np.float64))
     if len(starts) == 1 and broken:
         refused.append(f"all steps are one episode, but {broken} do not lead to the next: where do episodes end?")
+    known = _rows_of(offline, online)
+    if known > len(online) / 2:
+        refused.append(f"{known} of {len(online)} steps are steps of D: D_on is for new ones")
     low, high = np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32)
     margin = 1e-4 * np.maximum(high - low, 1)
     outside = int(((online.actions < low - margin) | (online.actions > high + margin)).any(1).sum())
@@ -66,6 +69,14 @@ def check_online_steps(
     replayed = replay(env, online)
     found["transition_error"] = None if replayed is None else float(np.nan_to_num(replayed.error, posinf=1e30))
     return found, refused
+
+
+def _rows_of(offline: Dataset, online: Dataset) -> int:
+    """How many of D_on's steps have the observation and the action of a step of D, to the bit."""
+    new, old = (np.hstack([part.observations, part.actions]).astype(np.float32) for part in (online, offline))
+    rows = [row.tobytes() for row in new]
+    known = set(rows).intersection(row.tobytes() for row in old)
+    return sum(row in known for row in rows)
 
 
 def _observations(offline: Dataset, online: Dataset) -> dict[str, Any]:

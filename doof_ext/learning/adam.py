@@ -31,6 +31,8 @@ def adam_step(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tenso
         raise ValueError(f"{len(parameters) - len(gradients)} of {len(parameters)} parameters have no gradient")
     states = [optimizer.state[parameter] or _initial_state(optimizer, parameter) for parameter in parameters]
     steps = [state["step"] for state in states]
+    # a learning-rate schedule warns where its first step comes before the optimiser's
+    optimizer._opt_called = True  # type: ignore[attr-defined]
     torch._foreach_add_(steps, 1)
     beta1, beta2 = group["betas"]
     torch._fused_adam_(
@@ -51,8 +53,6 @@ def adam_step(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tenso
 
 
 def _initial_state(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, Any]:
-    # a learning-rate schedule warns where its first step comes before the optimiser's
-    optimizer._opt_called = True  # type: ignore[attr-defined]
     state = optimizer.state[parameter]
     state["step"] = torch.zeros((), device=parameter.device)
     state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)

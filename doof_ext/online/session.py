@@ -32,7 +32,7 @@ from doof_ext.learning.acting import StepActor
 class OnlineSession:
     """The online steps of a run that was stopped with ``--stop-after explore``, taken in a control loop of your own.
 
-        with OnlineSession(run, steps=10_000) as session:
+        with OnlineSession(run) as session:
             observation = ...                              # the system at the start of an episode
             while session.remaining:
                 action = session.act(observation)          # of the exploration policy
@@ -50,10 +50,11 @@ class OnlineSession:
 
     Args:
         run: The run directory.
-        steps: How many steps there are to be in all, those of earlier sessions included; at least 2.
+        steps: How many steps there are to be in all, those of earlier sessions included; at least 2. By default what an
+            earlier session of the round was given, else the run's ``--online-steps``.
 
     Attributes:
-        steps: As given.
+        steps: How many steps there are to be in all.
         starts_episode: Whether the next observation that ``act`` takes starts an episode.
 
     Raises:
@@ -61,10 +62,10 @@ class OnlineSession:
             another process is at work in it.
     """
 
-    def __init__(self, run: str | os.PathLike[str], steps: int = 10_000) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 2:
+    def __init__(self, run: str | os.PathLike[str], steps: int | None = None) -> None:
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 2):
             raise UserError(f"steps is {steps}; it must be a whole number, at least 2")
-        self.steps, self.starts_episode = int(steps), True
+        self.starts_episode = True
         self._pending: tuple[np.ndarray, np.ndarray] | None = None  # observation and action of a step being taken
         self._is_open = False
         self._closing = contextlib.ExitStack()
@@ -77,7 +78,7 @@ class OnlineSession:
             opened.enter_context(run_directory.lock(policy.files.directory))
             self._round = self._find_round(policy.files)
             self._journal = OnlineJournal(policy.files.journal(self._round))
-            self._take_up(policy.files)
+            self.steps = self._take_up(policy, steps)
             self._within = self._limited(policy)
             opened.callback(self._journal.close)
             self._seeds = step_seeds(collection_seed(policy.config.seed, self._round), self.steps)
@@ -93,17 +94,24 @@ class OnlineSession:
         check_waits(files.directory, stage, round)
         return round
 
-    def _take_up(self, files: RunFiles) -> None:
+    def _take_up(self, policy: RunPolicy, asked: int | None) -> int:
+        """Records the session in the run; returns how many steps there are to be in all."""
+        files = policy.files
         path = files.online_record(self._round)
         record, taken = read_online_record(path), len(self._journal)
         if record is None and taken:
             raise UserError(f"{files.directory} has begun stage 3 in its own environment: --resume takes the rest")
         if record is not None and (record.source != "session" or record.sha256 is not None):
             raise UserError(f"{files.directory} has its online steps already: --resume goes on with stage 4")
-        if taken > self.steps:
-            raise UserError(f"steps is {self.steps}, but {taken} are taken already")
-        if record is None or record.steps != self.steps:
-            write_online_record(path, OnlineRecord("session", self.steps))
+        if asked is not None:
+            steps = int(asked)
+        else:
+            steps = policy.config.steps_of_round(self._round) if record is None else record.steps
+        if taken > steps:
+            raise UserError(f"steps is {steps}, but {taken} are taken already")
+        if record is None or record.steps != steps:
+            write_online_record(path, OnlineRecord("session", steps))
+        return steps
 
     def _limited(self, policy: RunPolicy) -> LimitedCollection:
         """The collection's limits, with π_off where they may call for it."""

@@ -236,3 +236,42 @@ def test_automatic_rounds_bring_the_guard_with_them_and_an_automatic_ratio_has_n
     config = _parse("--rounds", "auto", "--exploration-ratio", "auto")
     assert (config.guard, config.most_rounds, config.exploration_coef, config.explores) == ("on", 4, None, True)
     assert (_parse().guard, _parse("--rounds", "2").guard) == ("off", "off")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--num-q-ensemble", "4"], "--num-q-ensemble has no effect beside --algo mopo; it goes with --algo mobile"),
+        (["--nonnegative-target", "false"], "beside --algo mopo"),
+        (["--num-samples", "4"], "beside --uncertainty aleatoric; it goes with --uncertainty mobile"),
+        (["--hash-bits", "16", "--algo", "mobile"], "beside --uncertainty mobile; it goes with --uncertainty count"),
+        (["--uncertainty", "count", "--count-coef", "1"], "beside --count-type AVG; it goes with --count-type LC"),
+        (["--alpha", "0.1"], "beside --auto-alpha true; it goes with --auto-alpha false"),
+        (["--auto-alpha", "false", "--target-entropy", "-2"], "beside --auto-alpha false"),
+        (["--max-return-drop", "0.2"], "beside --exploration-ratio 1; it goes with --exploration-ratio auto"),
+        (["--download", "--source", "recipe"], "beside --source recipe; it goes with --source auto or d4rl"),
+        (
+            ["--physics", "gymnasium", "--env-id", "Pendulum-v1", "--termination", "never"],
+            "--physics has no effect beside --env-id Pendulum-v1$",
+        ),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(flags, told):
+    with pytest.raises(UserError, match=told):
+        _parse(*flags)
+
+
+def test_a_default_that_is_said_aloud_is_no_mistake():
+    said = _parse("--alpha", "0.2", "--num-samples", "10", "--hash-bits", "32", "--download", "false")
+    assert said == _parse()
+
+
+def test_what_a_setting_goes_with_is_a_setting_and_a_value_that_it_takes():
+    defaults = dataclasses.asdict(_parse())
+    for field in dataclasses.fields(Config):
+        goes_with = field.metadata["rules"].goes_with
+        if goes_with is not None:
+            other, values = goes_with
+            assert other in defaults and values
+            choices = next(of.metadata["rules"].choices for of in dataclasses.fields(Config) if of.name == other)
+            assert choices is None or set(values) <= set(choices)

@@ -52,6 +52,21 @@ def test_a_schedule_continues_without_a_warning():
     torch.testing.assert_close(flat, torch.full((4,), 1 - 0.015))
 
 
+def test_a_schedule_of_a_resumed_optimizer_continues_without_a_warning():
+    trained, flat = _optimizer([torch.ones(4)]), torch.ones(4)
+    optimize_tensors(trained, flat)
+    flat.grad = torch.ones(4)
+    adam_step(trained, [flat])
+    resumed = _optimizer([torch.ones(4)])
+    optimize_tensors(resumed, flat)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(resumed, 2)
+    resumed.load_state_dict(trained.state_dict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adam_step(resumed, [flat])
+        schedule.step()
+
+
 def test_a_missing_gradient_is_an_error_and_nothing_is_stepped():
     optimizer = _optimizer([torch.ones(2), torch.ones(2)])
     first, second = optimizer.param_groups[0]["params"]

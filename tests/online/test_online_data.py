@@ -47,6 +47,17 @@ def test_a_runs_own_steps_given_as_a_file_end_as_one_piece(settings):
     assert summary["online_data"][0]["checks"]["transition_error"] < 1e-6  # the states are in the file
 
 
+def test_steps_of_d_itself_are_no_new_ones(waiting, collected, env, tmp_path):
+    path = str(tmp_path / "d.hdf5")
+    write_dataset(path, generate(get_spec("hopper-random-v2"), steps=400, seed=1, processes=1))
+    before = files_of(waiting)
+    with pytest.raises(UserError, match="400 of 400 steps are steps of D: D_on is for new ones"):
+        pipeline.run(resumed(waiting, online_data=(path,)))
+    assert files_of(waiting) == before
+    half = _part(collected, np.arange(130) % 2 == 0)
+    assert check_online_steps(env, build_termination_fn(env.spec), half, collected)[1] == []  # 65 of 130
+
+
 def test_several_files_of_any_length_are_the_online_steps(settings, collected, tmp_path, capsys, monkeypatch):
     run = stop(settings(stop_after="explore"))
     paths = str(tmp_path / "a.hdf5"), str(tmp_path / "b.hdf5")
@@ -267,9 +278,9 @@ def test_the_findings_are_a_loops(env, collected, dataset):
     assert lines[0].endswith("130 steps") and f"{100 * len(outside) / 130:.1f} %" in "\n".join(lines)
 
 
-def test_one_episode_that_holds_together_is_a_warning(env, dataset):
-    start, stop = (bound[0] for bound in episodes.bounds(dataset))
-    one = _part(dataset, slice(start, stop))
+def test_one_episode_that_holds_together_is_a_warning(env, collected, dataset):
+    start, stop = (bound[0] for bound in episodes.bounds(collected))
+    one = _part(collected, slice(start, stop))
     found, refused = check_online_steps(env, build_termination_fn(env.spec), dataset, one)
     assert refused == [] and "WARNING: all steps are one episode" in "\n".join(online_table(found))
 

@@ -64,7 +64,7 @@ def test_two_halves_end_as_one_piece(settings, kind, env, capsys):
 
 
 def test_sessions_go_on_at_the_next_step_in_a_new_episode(waiting, env):
-    with doof_ext.OnlineSession(waiting, steps=50) as session:
+    with doof_ext.OnlineSession(waiting) as session:  # as many as the run's --online-steps
         take(session, env, 3)
         action = session.act(np.zeros(11))  # of a step that was never recorded
         with pytest.raises(UserError, match="another process is at work"):
@@ -81,7 +81,7 @@ def test_sessions_go_on_at_the_next_step_in_a_new_episode(waiting, env):
             session.act(np.zeros(11))
     rows = OnlineJournal(waiting / "checkpoint" / "online-1.journal").rows
     assert [bool(row["starts"]) for row in rows] == [True, False, False, True, False, False, False]
-    assert doof_ext.OnlineSession(waiting, steps=7).remaining == 0  # and the run is free again
+    assert doof_ext.OnlineSession(waiting).remaining == 0  # of the 7 that were asked for last; the run is free again
     summary, _ = pipeline.run(resumed(waiting))
     assert summary["online_steps"] == 7
 
