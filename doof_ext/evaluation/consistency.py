@@ -16,8 +16,8 @@ from doof_ext.data.dataset import Dataset
 from doof_ext.data.recipe import VERSION
 from doof_ext.errors import UserError
 from doof_ext.tasks import TaskSpec, name_of_env
+from doof_ext.tasks.oracle import clipped_rows
 
-_CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
 TOLERANCE = 1e-3  # the largest difference due to float32 files and MuJoCo's versions
 _MUCH = 0.1  # part of the rewards, or of the episodes
 _STILL = 1e-3  # standard deviation of an action relative to its range: noise of an actuator that is not used
@@ -67,7 +67,7 @@ def replay(env: Any, dataset: Dataset, sample: int = 500, seed: int = 0) -> Repl
                 raise UserError(f"infos/{name} has {width} columns, {here}: a file of another task?")
         start, part = {name: dataset.states[name][rows] for name in state}, 1.0
     elif env.observation_is_state:
-        rows = rows[(abs(dataset.observations[rows]) < _CLIPPED).all(1)]
+        rows = rows[~clipped_rows(dataset.observations[rows])]
         start, part = env.state_from_observation(dataset.observations[rows]), 0.99
     else:
         return None

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from doof_ext.data.dataset import Dataset
 from doof_ext.parallel import cores, in_parallel
 from doof_ext.tasks import TaskSpec, make_env
+from doof_ext.tasks.oracle import clipped_rows
 
 _BLOCK = 2_000  # pairs of one job
 _WORTH_WORKERS = 20_000  # so many pairs take longer to simulate than worker processes to start
-_CLIPPED = 10.0  # Hopper's and Walker2d's observations clip velocities here
 
 _Job = tuple[dict[str, np.ndarray], np.ndarray]
 """States by name and actions of one block."""
@@ -77,7 +77,7 @@ def simulate_pairs(
         if states is not None and set(env.state()) <= set(states):
             states = {name: np.asarray(states[name]) for name in env.state()}
         else:
-            inexact = int((abs(observations) >= _CLIPPED).any(1).sum())
+            inexact = int(clipped_rows(observations).sum())
             states = env.state_from_observation(observations)
             observations = env.observe(states)
         next_observations = _simulate(env, states, actions, title)

@@ -31,6 +31,11 @@ def simulate_rows(
     return np.stack(next_obs), np.array(rewards), np.array(terminals)
 
 
+def clipped_rows(observations: np.ndarray) -> np.ndarray:
+    """Which observations [N, O] of hopper or walker2d have a velocity beyond ±10, which they clip; [N] of bool."""
+    return np.any(abs(observations) >= 10.0, axis=1)
+
+
 def locomotion_state(observations: np.ndarray, positions: int) -> dict[str, np.ndarray]:
     """States of observations of hopper, halfcheetah or walker2d.
 

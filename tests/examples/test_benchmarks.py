@@ -70,6 +70,30 @@ def test_the_docs_denormals_are_the_reports():
         assert f"| {label} | {1e3 * kept:.1f} | {1e3 * flushed:.1f} | {kept / flushed:.2f} |" in page
 
 
+def test_the_benchmark_of_the_floor_runs(tmp_path):
+    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "bench_floor.py"), "--repeats", "1"]
+    command += ["--threads", "1", "--matmul-precision", "highest", "--json", str(tmp_path / "floor.json")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr
+    (table,) = json.loads((tmp_path / "floor.json").read_text())["tables"]
+    assert [row["work"] for row in table["rows"]] == ["sac_step", "rollout_step", "ensemble_step"]
+    assert all(min(row["products"], row["floor"], row["ours"]) > 0 for row in table["rows"])
+
+
+def test_the_docs_floor_is_the_reports():
+    page = (ROOT / "docs" / "speed.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "floor.json").read_text())
+    labels = {"rollout_step": "rollout, 2 000 rows, a step"}
+    for table in report["tables"]:
+        for row in table["rows"]:
+            alone, floor, mine = (row[name] for name in ("products", "floor", "ours"))
+            work = labels.get(row["work"]) or {**_LABELS, "ensemble_step": _LABELS["dynamics_step"]}[row["work"]]
+            times = (
+                f"{1e3 * alone:.2f} | {1e3 * floor:.2f} | {floor / alone:.2f} | {1e3 * mine:.2f} | {mine / floor:.2f}"
+            )
+            assert f"| {table['threads']} | {table['matmul_precision']} | {work} | {times} |" in page
+
+
 _LABELS = {
     "sac_step": "SAC step",
     "rollout": "rollout, 50 000 starts × 5",
