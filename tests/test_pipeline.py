@@ -23,12 +23,14 @@ def test_mobiles_clamp_is_warned_of_where_returns_are_negative(tiny, env, datase
     assert lines == [f"{expected}: give --nonnegative-target false"] * warned
 
 
-def test_steps_that_shorten_nothing_are_told(tmp_path, monkeypatch, settings, env, dataset, capsys):
+def test_what_changes_nothing_is_told(tmp_path, monkeypatch, settings, env, dataset, capsys):
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path))
     write_dataset(tmp_path / "hopper_random-v2.hdf5", dataclasses.replace(dataset, metadata={}))
-    config = settings(source="auto", dataset_steps=50)
+    config = settings(source="auto", dataset_steps=50, hash_bits=8, physics="gymnasium")
     with Experiment(config, data.load("auto", config.spec, 50)) as experiment:
         experiment.start(env, [])
     told = capsys.readouterr().out
     assert "data: D4RL hopper_random-v2.hdf5, 600 transitions" in told
     assert "WARNING: --dataset-steps 50 shortens recipes only: all transitions are used" in told
+    assert "WARNING: --hash-bits 8 has no effect beside --uncertainty aleatoric" in told
+    assert "WARNING: --physics gymnasium has no effect here, where there are no others" in told  # as with the pen

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import typing
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from typing import Any, NoReturn, TypeVar
 
 from doof_ext.config.presets import PRESETS
@@ -76,26 +76,19 @@ def check_values(config: RunSettings) -> None:
                 )
 
 
-def refuse_idle(config: RunSettings, chosen: Collection[str]) -> None:
-    """Raises UserError for a setting that would have no effect beside another one.
-
-    Args:
-        config: The complete settings.
-        chosen: Names of those that the user chose; one that is as it would be otherwise surprises nobody.
-    """
+def idle_settings(config: RunSettings) -> list[str]:
+    """A warning for each setting that is not as it would be by default and has no effect beside another one."""
+    found = []
     for field in dataclasses.fields(config):
         rules, value = field.metadata["rules"], getattr(config, field.name)
-        if field.name not in chosen or value == field.default or rules.goes_with is None:
+        if value == field.default or rules.goes_with is None:
             continue
         other, values = rules.goes_with
-        if getattr(config, other) not in values:
-            beside = f"{flag(other)} {_in_words([getattr(config, other)])}"
-            where = f"; it goes with {flag(other)} {_in_words(values)}" if None not in values else ""
-            raise UserError(f"{flag(field.name)} has no effect beside {beside}{where}")
-
-
-def _in_words(values: Iterable[Any]) -> str:
-    return " or ".join(str(value).lower() if isinstance(value, bool) else text_of(value) for value in values)
+        present = getattr(config, other)
+        if present not in values:
+            beside = f"{flag(other)} {str(present).lower() if isinstance(present, bool) else text_of(present)}"
+            found.append(f"WARNING: {flag(field.name)} {text_of(value)} has no effect beside {beside}")
+    return found
 
 
 def may_be_recipe(source: str) -> bool:

@@ -4,10 +4,10 @@ import argparse
 import dataclasses
 import difflib
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from doof_ext.config.completion import refuse_idle, with_expanded_paths
+from doof_ext.config.completion import with_expanded_paths
 from doof_ext.config.recorded import settings_to_resume
 from doof_ext.config.resolution import Settings, resolve
 from doof_ext.config.rules import Rules, flag, words_of
@@ -123,29 +123,21 @@ def command_line(given: Mapping[str, Any]) -> list[str]:
     return argv
 
 
-def settings_from(given: dict[str, Any], settings: type[Settings], chosen: Collection[str] | None = None) -> Settings:
+def settings_from(given: dict[str, Any], settings: type[Settings]) -> Settings:
     """The resolved settings of a new run, or (with ``resume`` among those given) of one that is resumed.
 
-    Args:
-        given: Settings by name.
-        settings: Their class.
-        chosen: Names of those that the user chose, which must have an effect; all by default.
-
     Raises:
-        UserError: The settings do not fit, one has no effect, or the run cannot be resumed with them.
+        UserError: The settings do not fit, or the run cannot be resumed with them.
     """
     given = with_expanded_paths(given)
     if given.get("resume") is not None:
         given = settings_to_resume(given, settings)
-        return resolve(settings(**given), set(given))
-    config = resolve(settings(**given), set(given))
-    refuse_idle(config, given if chosen is None else chosen)
-    return config
+    return resolve(settings(**given), set(given))
 
 
-def config_from(given: dict[str, Any], chosen: Collection[str] | None = None) -> Config:
+def config_from(given: dict[str, Any]) -> Config:
     """As :func:`settings_from`, of a DOOF run."""
-    return settings_from(given, Config, chosen)
+    return settings_from(given, Config)
 
 
 def parse_settings(description: str, argv: Sequence[str] | None, settings: type[Settings]) -> Settings:

@@ -47,7 +47,6 @@ class RunSettings:
         "d4rl",
         "the environment's: D4RL's bodies in Gymnasium, as shipped, or MuJoCo 2.1 itself",
         choices=("d4rl", "gymnasium", "mujoco-py"),
-        goes_with=("env_id", (None,)),
     )
     device: str = option("cpu", "where networks and buffers live", choices=("cpu", "cuda"))
     threads: int | None = option(None, "torch threads; all cores by default", ge=1, le=1024, resumable=True)

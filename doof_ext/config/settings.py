@@ -12,7 +12,7 @@ from doof_ext.config.presets import PRESETS
 from doof_ext.config.rules import option, text_of
 from doof_ext.config.run_settings import RunSettings
 from doof_ext.tasks import TaskSpec, get_spec, spec_of_data, spec_of_env, task_names
-from doof_ext.uncertainty import estimator_names
+from doof_ext.uncertainty import estimator_names, foreign_names
 
 STAGES = {
     "run": "the run",
@@ -124,17 +124,22 @@ class Config(RunSettings):
         "mobile: next states per elite that the inconsistency is a mean over",
         stage="uncertainty",
         ge=1,
-        goes_with=("uncertainty", ("mobile",)),
+        goes_with=("uncertainty", ("mobile", *foreign_names())),
     )
     hash_bits: int = option(
-        32, "count: bits of a code", stage="uncertainty", ge=1, le=62, goes_with=("uncertainty", ("count",))
+        32,
+        "count: bits of a code",
+        stage="uncertainty",
+        ge=1,
+        le=62,
+        goes_with=("uncertainty", ("count", *foreign_names())),
     )
     count_type: str = option(
         "AVG",
         "count: mean of the members' counts, or less or plus --count-coef deviations",
         stage="uncertainty",
         choices=("AVG", "LC", "UC"),
-        goes_with=("uncertainty", ("count",)),
+        goes_with=("uncertainty", ("count", *foreign_names())),
     )
     count_coef: float = option(
         0.5,

@@ -88,8 +88,6 @@ def _without_env(config: Config, given: Set[str]) -> Config:
         raise UserError("--env none: give the data with --source hdf5:FILE, which the task is read off")
     if "eval_episodes" in given and config.eval_episodes:
         raise UserError(f"--eval-episodes {config.eval_episodes}: --env none has nothing to evaluate a policy in")
-    if "physics" in given and config.resume is None:
-        raise UserError(f"--physics {config.physics}: --env none has no simulator")
     if "task" in given:
         return config
     name = name_of_env(os.path.splitext(os.path.basename(config.source.partition(":")[2]))[0])

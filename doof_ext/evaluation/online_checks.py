@@ -44,7 +44,7 @@ def check_online_steps(
     broken, _ = episodes.breaks(online, offline.observations.std(0, dtype=np.float64))
     if len(starts) == 1 and broken:
         refused.append(f"all steps are one episode, but {broken} do not lead to the next: where do episodes end?")
-    known = _rows_of(offline, online)
+    known = found["steps_of_offline"] = _known_steps(offline, online)
     if known > len(online) / 2:
         refused.append(f"{known} of {len(online)} steps are steps of D: D_on is for new ones")
     low, high = np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32)
@@ -71,9 +71,10 @@ def check_online_steps(
     return found, refused
 
 
-def _rows_of(offline: Dataset, online: Dataset) -> int:
-    """How many of D_on's steps have the observation and the action of a step of D, to the bit."""
-    new, old = (np.hstack([part.observations, part.actions]).astype(np.float32) for part in (online, offline))
+def _known_steps(offline: Dataset, online: Dataset) -> int:
+    """How many of D_on's transitions are, to the bit, those of D."""
+    names = ("observations", "actions", "rewards", "next_observations")
+    new, old = (np.hstack([part.transitions()[name] for name in names]) for part in (online, offline))
     rows = [row.tobytes() for row in new]
     known = set(rows).intersection(row.tobytes() for row in old)
     return sum(row in known for row in rows)
@@ -133,6 +134,8 @@ def online_table(found: dict[str, Any], names: Sequence[str] | None = None) -> l
         "rows outside D's box": f"{100 * found['rows_outside']:.1f} %",
         "terminals": agrees,
     }
+    if found["steps_of_offline"]:
+        rows["steps of D"] = f"WARNING: {found['steps_of_offline']}; D_on is for new ones"
     if found["spread_differs"]:
         times = f"more than {_SPREAD} times D's, or less than a {_SPREAD}th"
         rows["spread"] = f"WARNING: {times}, in {_named(found['spread_differs'], names)}: other units?"

@@ -18,6 +18,7 @@ from doof_ext.checkpointing.signals import SignalWatcher
 from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.checkpointing.training_state import TrainingState, check_same_run, is_past, position
 from doof_ext.config import RunSettings
+from doof_ext.config.completion import idle_settings
 from doof_ext.config.recorded import differences, recorded_settings, refuse_differences
 from doof_ext.config.rules import rules_of
 from doof_ext.data import LoadedDataset
@@ -184,7 +185,9 @@ class Experiment:
         if self.config.dataset_steps not in (None, len(loaded.dataset)):
             log(f"WARNING: --dataset-steps {self.config.dataset_steps} shortens recipes only: all transitions are used")
         log(f"physics: {env.physics}; kit: {kit.NAME} {kit.VERSION}; run directory: {self.directory}")
-        for finding in findings:
+        if self.config.physics not in ("d4rl", env.physics):
+            log(f"WARNING: --physics {self.config.physics} has no effect here, where there are no others")
+        for finding in (*idle_settings(self.config), *findings):
             log(finding)
 
     def finish(

@@ -51,7 +51,7 @@ class OnlineSession:
     Args:
         run: The run directory.
         steps: How many steps there are to be in all, those of earlier sessions included; at least 2. By default what an
-            earlier session of the round was given, else the run's ``--online-steps``.
+            earlier session of the round was given, else the round's part of the run's ``--online-steps``.
 
     Attributes:
         steps: How many steps there are to be in all.

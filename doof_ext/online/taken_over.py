@@ -73,9 +73,12 @@ def _of_files(config: Config, files: RunFiles, env: Any, offline: Dataset) -> On
     checks, refused = check_online_steps(env, build_termination_fn(env.spec), offline, steps)
     if refused:
         raise UserError(f"--online-data {label}: {'; '.join(refused)}")
+    digests = [part.dataset.sha256() for part in loaded]
+    if len(set(digests)) < len(digests):
+        raise UserError(f"--online-data {label}: the same steps are given twice")
     listed = [
-        {"source": part.source, "id": part.id, "steps": len(part.dataset), "sha256": part.dataset.sha256()}
-        for part in loaded
+        {"source": part.source, "id": part.id, "steps": len(part.dataset), "sha256": sha256}
+        for part, sha256 in zip(loaded, digests, strict=True)
     ]
     record = OnlineRecord("files", len(steps), digest, listed, checks)
     notes = [line for part in loaded for line in reconstruction_findings(part.dataset, part.id)]

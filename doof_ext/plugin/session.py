@@ -73,7 +73,7 @@ class Session:
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Completes the script's settings with DOOF's; raises UserError for those that DOOF cannot run with."""
-        self._config = config_from({**settings, **self.given, "algo": self.runner.algo}, chosen=self.given)
+        self._config = config_from({**settings, **self.given, "algo": self.runner.algo})
         pipeline.prepare_torch(self._config)
         if not self._config.resume:
             check_logdir(self._config.logdir)

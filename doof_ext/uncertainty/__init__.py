@@ -3,6 +3,6 @@
 Imports no torch: an estimator's module is imported when one is made.
 """
 
-from doof_ext.uncertainty.registry import GROUP, check_estimator, estimator_names, make_estimator
+from doof_ext.uncertainty.registry import GROUP, check_estimator, estimator_names, foreign_names, make_estimator
 
-__all__ = ["GROUP", "check_estimator", "estimator_names", "make_estimator"]
+__all__ = ["GROUP", "check_estimator", "estimator_names", "foreign_names", "make_estimator"]

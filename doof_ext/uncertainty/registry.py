@@ -35,7 +35,12 @@ def _registered() -> dict[str, EntryPoint]:
 
 def estimator_names() -> list[str]:
     """The names that ``--uncertainty`` accepts."""
-    return [*_OURS, *sorted(set(_registered()) - set(_OURS))]
+    return [*_OURS, *foreign_names()]
+
+
+def foreign_names() -> list[str]:
+    """The names that other packages offer."""
+    return sorted(set(_registered()) - set(_OURS))
 
 
 def check_estimator(name: str) -> str:

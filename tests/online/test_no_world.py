@@ -145,7 +145,6 @@ def test_reports_cope_without_scores(unseen, tmp_path):
             "--action-low has 2 numbers, --action-high 3",
         ),
         ({"env": "none", "source": "hdf5:a", "eval_episodes": 2}, "--env none has nothing to evaluate a policy in"),
-        ({"env": "none", "source": "hdf5:a", "physics": "gymnasium"}, "--env none has no simulator"),
         ({"action_low": (-1.0,), "action_high": (1.0,)}, "--action-low and --action-high go with --env none"),
         ({"env": "all"}, "--env is all; it must be one of none"),
     ],

@@ -55,7 +55,20 @@ def test_steps_of_d_itself_are_no_new_ones(waiting, collected, env, tmp_path):
         pipeline.run(resumed(waiting, online_data=(path,)))
     assert files_of(waiting) == before
     half = _part(collected, np.arange(130) % 2 == 0)
-    assert check_online_steps(env, build_termination_fn(env.spec), half, collected)[1] == []  # 65 of 130
+    found, refused = check_online_steps(env, build_termination_fn(env.spec), half, collected)
+    assert refused == [] and found["steps_of_offline"] == 65
+    assert "WARNING: 65; D_on is for new ones" in "\n".join(online_table(found))
+    elsewhere = dataclasses.replace(half, next_observations=half.next_observations + np.float32(0.1))
+    found, refused = check_online_steps(env, build_termination_fn(env.spec), elsewhere, collected)
+    assert found["steps_of_offline"] == 0  # the same pairs may lead to other states in a coarse system
+
+
+def test_a_file_that_is_given_twice_is_refused(waiting, collected, tmp_path):
+    paths = str(tmp_path / "a.hdf5"), str(tmp_path / "b.hdf5")
+    for path in paths:
+        write_dataset(path, collected)
+    with pytest.raises(UserError, match="the same steps are given twice"):
+        pipeline.run(resumed(waiting, online_data=paths))
 
 
 def test_several_files_of_any_length_are_the_online_steps(settings, collected, tmp_path, capsys, monkeypatch):
