@@ -31,7 +31,7 @@ _BLOCK = 500
 
 
 def load(run):
-    """(config, environment, D, dynamics, policy) of a run's stage 1."""
+    """(config, environment, D, dynamics, policy, epochs of pretraining) of a run's stage 1."""
     recorded = recorded_settings(run)
     if recorded.get("algo") != "mopo":
         raise UserError(f"{run} is a run of {recorded.get('algo')}: this explains MOPO's policies")
@@ -46,7 +46,8 @@ def load(run):
     policy = build_policy(config, env.spec, dynamics, -config.penalty_coef)
     dynamics.load_training_state(stages[0]["components"]["dynamics"])
     policy.load_training_state(stages[1]["components"]["policy"])
-    return config, env, dataset, dynamics, policy
+    progress = stages[1]["components"].get("progress", {"epoch": config.epoch})  # a complete stage has none
+    return config, env, dataset, dynamics, policy, progress["epoch"]
 
 
 def episodes_of(policy, env, count):
@@ -98,7 +99,7 @@ class Beliefs:
 
 def explain(run, episodes):
     """The figures of a run."""
-    config, env, dataset, dynamics, policy = load(run)
+    config, env, dataset, dynamics, policy, epoch = load(run)
     beliefs = Beliefs(dataset, dynamics, policy)
     real = episodes_of(policy, env, episodes)
     lengths = np.array([len(observations) for observations, _, _ in real])
@@ -118,6 +119,7 @@ def explain(run, episodes):
             of_data[before] = beliefs(dataset.observations[rows], dataset.actions[rows], measures_distance=False)
     rows = np.random.default_rng(1).permutation(len(dataset))[:5000]
     return {
+        "epoch": epoch,
         "score": score,
         "length": float(lengths.mean()),
         "length_in_model": float(model.lengths.mean()),
@@ -129,7 +131,8 @@ def explain(run, episodes):
 
 def print_table(found):
     """The figures as a table."""
-    print(f"score {found['score']:.1f}; {found['length']:.0f} steps, in the model {found['length_in_model']:.0f}")
+    steps = f"{found['length']:.0f} steps, in the model {found['length_in_model']:.0f}"
+    print(f"epoch {found['epoch']}: score {found['score']:.1f}, {steps}")
     print(f"{'':<34}{'value':>8}{'u':>8}{'distance to D':>16}")
     rows = {"D's own pairs": found["on_data"]}
     rows |= {f"policy, {before} steps before its end": of for before, of in found["before_end"].items()}

@@ -17,10 +17,11 @@ def test_a_stopped_run_is_explained(interrupted, tmp_path, capsys):
     path = tmp_path / "found.json"
     assert tool.main([str(interrupted), "--episodes", "3", "--json", str(path)]) == 0
     found, told = json.loads(path.read_text()), capsys.readouterr().out
-    _, env, dataset, dynamics, policy = tool.load(str(interrupted))
+    _, env, dataset, dynamics, policy, epoch = tool.load(str(interrupted))
     episodes = tool.episodes_of(policy, env, 3)
     assert found["length"] == pytest.approx(np.mean([len(obs) for obs, _, _ in episodes]))
-    assert f"score {found['score']:.1f}; {found['length']:.0f} steps" in told
+    assert epoch == found["epoch"] == 2
+    assert f"epoch 2: score {found['score']:.1f}, {found['length']:.0f} steps" in told
     last = [(obs[-1], actions[-1]) for obs, actions, _ in episodes]
     values, us, distances = [], [], []
     for obs, action in last:
