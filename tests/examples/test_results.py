@@ -1,6 +1,7 @@
 """What is shown of results is what the runs' own files say."""
 
 import csv
+import json
 import os
 import re
 
@@ -140,7 +141,29 @@ def test_the_table_of_longer_pretraining_is_what_the_curves_say():
         assert f"| {epoch} | {few} | {many} |" in page
 
 
-@pytest.mark.parametrize(("study", "page"), [("short", "README.md"), ("baselines", "baselines/README.md")])
+def test_why_the_pretrained_policy_falls_is_what_was_measured():
+    """results/budgets: what tools/explain_policy.py found, and the scores that both runs came to."""
+    page, folder = (ROOT / "results" / "budgets" / "README.md").read_text(), ROOT / "results" / "budgets"
+    rows = []
+    for path in sorted((folder / "hopper-medium-v2-explained").glob("*.json")):
+        found, steps = json.loads(path.read_text()), path.stem.partition("-steps")[0]
+        before, of_data = found["before_end"]["10"], found["before_end_of_data"]["10"]
+        cells = [f"{ {'five': 5, 'twenty-five': 25}[steps] }, {found['epoch']}", f"{found['score']:.1f}"]
+        cells += [f"{found[name]:.0f}" for name in ("length", "length_in_model")]
+        cells += [f"{of['value']:.0f}" for of in (found["on_data"], of_data, before)]
+        rows.append(" | ".join([*cells, f"{before['u']:.2f}", f"{before['distance']:.1f}"]))
+    assert len(rows) > 2 and all(f"| {row} |" in page for row in rows)
+    curves = sorted((folder / "hopper-medium-v2-rollouts").glob("*/seed_*/record/policy_training_progress.csv"))
+    for curve in curves:
+        scores = [float(row["eval/normalized_episode_reward"]) for row in csv.DictReader(curve.open())]
+        told = [f"{np.mean(scores[epoch - 10 : epoch]):.1f}" for epoch in range(25, len(scores) + 1, 25)]
+        assert f"| {' | '.join(told)} |" in page
+
+
+@pytest.mark.parametrize(
+    ("study", "page"),
+    [("short", "README.md"), ("baselines", "baselines/README.md"), ("baselines-lite", "baselines-lite/README.md")],
+)
 def test_no_run_of_a_study_is_left_out(study, page):
     """Each run that was planned is there and finished, or is named on the page; and nothing else is there."""
     page, runs = (ROOT / "results" / page).read_text(), find_runs([ROOT / "results" / study])
@@ -166,6 +189,13 @@ def test_the_table_of_baselines_beside_doof_is_what_the_runs_say():
     tables = _drawn_again(find_runs(folders), ROOT / "results" / "baselines")
     for page in ("results/baselines/README.md", "docs/baselines.md"):
         assert tables["table-3"] in (ROOT / page).read_text()
+
+
+@needs_report
+def test_the_table_of_baselines_at_lites_budget_is_what_the_runs_say():
+    folders = [ROOT / "results" / name for name in ("baselines-lite", "budgets/hopper-medium-v2")]
+    tables = _drawn_again(find_runs(folders), ROOT / "results" / "baselines-lite")
+    assert tables["table-3"] in (ROOT / "results" / "baselines-lite" / "README.md").read_text()
 
 
 def test_what_fowm_came_to_is_what_its_curve_says():
