@@ -47,13 +47,7 @@ def test_a_runs_own_steps_given_as_a_file_end_as_one_piece(settings):
     assert summary["online_data"][0]["checks"]["transition_error"] < 1e-6  # the states are in the file
 
 
-def test_steps_of_d_itself_are_no_new_ones(waiting, collected, env, tmp_path):
-    path = str(tmp_path / "d.hdf5")
-    write_dataset(path, generate(get_spec("hopper-random-v2"), steps=400, seed=1, processes=1))
-    before = files_of(waiting)
-    with pytest.raises(UserError, match="400 of 400 steps are steps of D: D_on is for new ones"):
-        pipeline.run(resumed(waiting, online_data=(path,)))
-    assert files_of(waiting) == before
+def test_steps_of_d_itself_are_told(env, collected):
     half = _part(collected, np.arange(130) % 2 == 0)
     found, refused = check_online_steps(env, build_termination_fn(env.spec), half, collected)
     assert refused == [] and found["steps_of_offline"] == 65
