@@ -160,6 +160,18 @@ def test_why_the_pretrained_policy_falls_is_what_was_measured():
         assert f"| {' | '.join(told)} |" in page
 
 
+def test_the_arms_of_longer_rollouts_are_what_their_summaries_say():
+    page = (ROOT / "results" / "budgets" / "README.md").read_text()
+    runs = find_runs([ROOT / "results" / "budgets" / "hopper-medium-v2-rollouts-arms"])
+    for run in runs:
+        control, scores = run.settings["control"], run.results["scores"]
+        before, after = (scores[name]["last_10"] for name in ("pretrained", "finetuned"))
+        cells = [f"{before:.1f}", f"{after:.1f}", f"{scores['finetuned']['final']['mean']:.1f}"]
+        label = f"control {control}" if control else "ratio 1"
+        assert f"| {label} | {' | '.join(cells)} | {run.results['gain']:+.1f} |" in page
+    assert len(runs) == 3
+
+
 @pytest.mark.parametrize(
     ("study", "page"),
     [("short", "README.md"), ("baselines", "baselines/README.md"), ("baselines-lite", "baselines-lite/README.md")],
