@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # safe for colour-blind readers
 CONTROL_COLOUR = "#888888"
-_LINES = ("-", "--", ":")
+_LINES = ("-", "--", "-.")  # dotted is the pretrained policy
 
 
 @dataclass
