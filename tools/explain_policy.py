@@ -20,6 +20,7 @@ from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.cli.exit_code import exit_code_of
 from doof_ext.config import Config, resolve
 from doof_ext.config.recorded import recorded_settings
+from doof_ext.data.episodes import bounds
 from doof_ext.errors import UserError
 from doof_ext.evaluation.model_return import ModelReturns
 from doof_ext.learning.factory import build_dynamics, build_policy
@@ -111,10 +112,12 @@ def explain(run, episodes):
         reaching = [(obs[-1 - before], actions[-1 - before]) for obs, actions, _ in real if len(obs) > before]
         if reaching:
             way[before] = beliefs(*(np.stack(column) for column in zip(*reaching, strict=True)))
-    falls = np.flatnonzero(dataset.terminals)
+    firsts, stops = bounds(dataset)
+    falls = dataset.terminals[stops - 1]
     of_data = {}
     for before in BEFORE:
-        rows = falls[falls >= before] - before
+        rows = stops[falls] - 1 - before
+        rows = rows[rows >= firsts[falls]]
         if len(rows):
             of_data[before] = beliefs(dataset.observations[rows], dataset.actions[rows], measures_distance=False)
     rows = np.random.default_rng(1).permutation(len(dataset))[:5000]

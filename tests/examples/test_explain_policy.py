@@ -35,6 +35,14 @@ def test_a_stopped_run_is_explained(interrupted, tmp_path, capsys):
     assert end["pairs"] == 3
     assert [end["value"], end["u"]] == pytest.approx([np.mean(values), np.mean(us)], rel=1e-4)
     assert end["distance"] == pytest.approx(np.median(distances), rel=1e-3)
+    start, falls = 0, []  # D's episodes that end in a terminal: first and last row
+    for row in range(len(dataset)):
+        if dataset.terminals[row] or dataset.timeouts[row]:
+            falls += [(start, row)] if dataset.terminals[row] else []
+            start = row + 1
+    for before, of in found["before_end_of_data"].items():
+        assert of["pairs"] == sum(last - int(before) >= first for first, last in falls) > 0
+    assert len(falls) > found["before_end_of_data"]["20"]["pairs"]  # an episode may be shorter
 
 
 def test_what_cannot_be_explained_is_one_line(tmp_path, capsys):
