@@ -5,13 +5,14 @@
     python run_example/train_behaviour.py --table
 
 Training has rlkit's settings and D4RL's physics. An iteration is 1 000 steps of the present policy, uniform actions in
-the first, then 1 000 gradient steps. Every second policy is kept in the history (float16) with the returns and lengths
-of ten episodes of sampled actions. A run that was stopped goes on with the same command.
+the first, then 1 000 gradient steps. Every second policy is kept in the history (float16) with what ten episodes of
+sampled actions were like: returns, lengths, and how far each observed number spreads. A run that was stopped goes on
+with the same command.
 
 ``--select`` writes three files for the domain of the histories, with provenance in their metadata:
 
-- DOMAIN-medium: the policy whose episodes are most like those of D4RL's medium file, in mean return, mean length and
-  spread of returns;
+- DOMAIN-medium: the policy whose episodes are most like those of D4RL's medium file, in mean return, mean length,
+  spread of returns and spread of each observed number;
 - DOMAIN-replay: the policies of that run on the way there, at equal intervals, oldest first;
 - DOMAIN-best: the policy with the highest mean return of all histories, unless the file there holds a better one.
 
@@ -34,7 +35,7 @@ from doof_ext import kit
 from doof_ext.checkpointing.random_state import get_random_state, set_random_state
 from doof_ext.checkpointing.store import CheckpointStore
 from doof_ext.data.behaviour import Behaviour
-from doof_ext.data.d4rl_statistics import STATISTICS, statistics_of
+from doof_ext.data.d4rl_statistics import STATISTICS, spread_ratio, statistics_of
 from doof_ext.data.recipe import load_recipe
 from doof_ext.files import publish
 from doof_ext.learning.actor_critic import FastSAC
@@ -44,6 +45,7 @@ from doof_ext.tasks import get_spec, make_env
 STEPS_PER_ITERATION = 1_000
 LEARNING_RATE, BATCH_SIZE, HIDDEN = 3e-4, 256, (256, 256)
 KEPT_EVERY, CHECKPOINT_EVERY = 2, 20  # iterations
+CANDIDATES, CANDIDATE_EPISODES = 8, 100  # of a choice
 
 
 class OnlineSAC(FastSAC, kit.SACPolicy):
@@ -77,7 +79,7 @@ class Snapshot:
         return Behaviour({name: array.astype(np.float32) for name, array in weights.items()}, self.metadata)
 
 
-def get_args():
+def get_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="hopper-medium-v2")
     parser.add_argument("--seed", type=int, default=0)
@@ -91,7 +93,7 @@ def get_args():
     parser.add_argument(
         "--steps", type=int, help="of each recipe in the table, at most; as many as D4RL's file has by default"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if sum(map(bool, (args.history, args.select, args.table))) != 1:
         parser.error("give one of --history, --select and --table")
     return args
@@ -120,17 +122,47 @@ def to_weights(actor):
     }
 
 
+@dataclass
+class Episodes:
+    """What episodes of a policy were like."""
+
+    returns: np.ndarray  # [E]
+    lengths: np.ndarray  # [E]
+    observation_std: np.ndarray  # [O], over all their steps
+
+    @classmethod
+    def of(cls, snapshot):
+        """Those that a snapshot was kept with."""
+        return cls(*(np.array(snapshot.metadata[name]) for name in ("returns", "lengths", "observation_std")))
+
+    def mismatch(self, d4rl):
+        """How unlike D4RL's they are.
+
+        The relative errors of mean return and length, half that of the spread of returns, and the mean factor, as a
+        logarithm, between the columns' spreads.
+        """
+        errors = self.returns.mean() / d4rl.return_mean - 1, self.lengths.mean() / d4rl.length_mean - 1
+        spread = self.returns.std() / d4rl.return_std - 1
+        columns = np.log(self.observation_std / d4rl.observation_std)
+        return sum(map(abs, errors)) + abs(spread) / 2 + np.abs(columns).mean()
+
+    def summary(self):
+        values = {"return": self.returns.mean(), "return_std": self.returns.std(), "length": self.lengths.mean()}
+        return {name: round(float(value), 1) for name, value in values.items()} | {"episodes": len(self.returns)}
+
+
 def play(behaviour, env, episodes, rng):
-    """Returns [E] and lengths [E] of episodes of sampled actions."""
-    found = []
+    """Episodes of sampled actions."""
+    found, observations = [], []
     for _ in range(episodes):
         observation, done, total, length = env.reset(), False, 0.0, 0
         while not done:
+            observations.append(observation)
             observation, reward, done, _ = env.step(behaviour.act(observation, rng))
             total, length = total + reward, length + 1
         found.append((total, length))
     returns, lengths = np.array(found).T
-    return returns, lengths.astype(int)
+    return Episodes(returns, lengths.astype(int), np.std(observations, axis=0, dtype=np.float64))
 
 
 def write_behaviour(path, weights, metadata):
@@ -184,7 +216,8 @@ def keep(args, spec, weights, iteration, env, rng):
     """Writes the present policy to the history; returns a line about it."""
     steps = iteration * STEPS_PER_ITERATION
     rounded = Behaviour({name: array.astype(np.float16).astype(np.float32) for name, array in weights.items()})
-    returns, lengths = play(rounded, env, args.episodes, rng)
+    episodes = play(rounded, env, args.episodes, rng)
+    returns, lengths = episodes.returns, episodes.lengths
     metadata = {
         "domain": spec.domain,
         "seed": args.seed,
@@ -194,16 +227,10 @@ def keep(args, spec, weights, iteration, env, rng):
         "physics": "d4rl",
         "returns": [round(value, 1) for value in returns.tolist()],
         "lengths": lengths.tolist(),
+        "observation_std": [float(f"{value:.4g}") for value in episodes.observation_std],
     }
     write_behaviour(Path(args.history) / f"policy-{steps:07d}.safetensors", weights, metadata)
     return f"return {returns.mean():.0f} ± {returns.std():.0f}, length {lengths.mean():.0f}"
-
-
-def mismatch(returns, lengths, d4rl):
-    """How unlike D4RL's the episodes are: relative errors of mean return and length, and half that of the spread."""
-    errors = np.mean(returns) / d4rl.return_mean - 1, np.mean(lengths) / d4rl.length_mean - 1
-    spread = np.std(returns) / d4rl.return_std - 1
-    return sum(map(abs, errors)) + abs(spread) / 2
 
 
 def select(args):
@@ -214,10 +241,11 @@ def select(args):
     d4rl, everything = STATISTICS[f"{domain}-medium-v2"], [shot for history in histories for shot in history]
 
     def chosen(badness):
-        """Of the eight that their few episodes speak for, the one that a hundred others do; with those episodes."""
-        by_few = sorted(everything, key=lambda shot: badness(shot.metadata["returns"], shot.metadata["lengths"]))[:8]
-        played = [(shot, *play(shot.behaviour, env, 100, rng)) for shot in tqdm(by_few, desc=f"{domain}, 100 episodes")]
-        return min(played, key=lambda entry: badness(*entry[1:]))
+        """Of those that their few episodes speak for, the one that many others do; with those episodes."""
+        by_few = sorted(everything, key=lambda shot: badness(Episodes.of(shot)))[:CANDIDATES]
+        bar = tqdm(by_few, desc=f"{domain}, {CANDIDATE_EPISODES} episodes")
+        played = [(shot, play(shot.behaviour, env, CANDIDATE_EPISODES, rng)) for shot in bar]
+        return min(played, key=lambda entry: badness(entry[1]))
 
     def write(kind, snapshot, weights, what, **measured):
         about = {key: snapshot.metadata[key] for key in ("domain", "seed", "steps", "lr", "batch_size", "physics")}
@@ -225,17 +253,17 @@ def select(args):
         write_behaviour(path, weights, {"behaviour": f"{domain}-{kind}: {what}", **about, **measured})
         print(f"{path}: {what}, seed {about['seed']}, {about['steps']} steps {measured}")
 
-    medium, *episodes = chosen(lambda returns, lengths: mismatch(returns, lengths, d4rl))
-    write("medium", medium, load_file(medium.path), "SAC where it is most like D4RL's medium", **measured(*episodes))
+    medium, episodes = chosen(lambda episodes: episodes.mismatch(d4rl))
+    write("medium", medium, load_file(medium.path), "SAC where it is most like D4RL's medium", **episodes.summary())
     (run,) = (history for history in histories if medium in history)
     before = run[: run.index(medium) + 1]
     middles = [int((share + 0.5) * len(before) / args.replay_policies) for share in range(args.replay_policies)]
     layers = [load_file(before[index].path) for index in middles]
     stacked = {name: np.stack([weights[name] for weights in layers]) for name in layers[0]}
     write("replay", medium, stacked, f"{len(layers)} policies of SAC on the way to medium")
-    best, *episodes = chosen(lambda returns, lengths: -np.mean(returns))
-    if measured(*episodes)["return"] > kept_return(Path(args.out) / f"{domain}-best.safetensors"):
-        write("best", best, load_file(best.path), "the best policy of SAC", **measured(*episodes))
+    best, episodes = chosen(lambda episodes: -episodes.returns.mean())
+    if episodes.returns.mean() > kept_return(Path(args.out) / f"{domain}-best.safetensors"):
+        write("best", best, load_file(best.path), "the best policy of SAC", **episodes.summary())
 
 
 def kept_return(path):
@@ -246,25 +274,26 @@ def kept_return(path):
         return json.loads(file.metadata()["behaviour"])["return"]
 
 
-def measured(returns, lengths):
-    """Of episodes, as metadata."""
-    values = {"return": returns.mean(), "return_std": returns.std(), "length": lengths.mean()}
-    return {name: round(float(value), 1) for name, value in values.items()} | {"episodes": len(returns)}
-
-
 def table(steps):
-    """The recipes' statistics beside those of D4RL's files, as Markdown."""
-    lines = ["| recipe | return | D4RL's | spread | D4RL's | length | D4RL's | per step | D4RL's |", "|---" * 9 + "|"]
+    """The recipes' statistics beside those of D4RL's files, as Markdown.
+
+    The last column is how far observed numbers spread, least and most, as a factor of D4RL's.
+    """
+    lines = ["| recipe | return | D4RL's | spread | D4RL's | length | D4RL's | per step | D4RL's | columns |"]
+    lines.append("|---" * 10 + "|")
     for task, d4rl in STATISTICS.items():
         ours = statistics_of(load_recipe(get_spec(task), min(steps or d4rl.transitions, d4rl.transitions)))
         names = ("return_mean", "return_std", "length_mean", "reward_mean")
         cells = [getattr(figures, name) for name in names for figures in (ours, d4rl)]
-        lines.append(f"| {task} | {' | '.join('' if cell is None else f'{cell:.4g}' for cell in cells)} |")
+        told = ["" if cell is None else f"{cell:.4g}" for cell in cells]
+        ratio = spread_ratio(ours, d4rl)
+        told.append("" if ratio is None else f"{ratio.min():.2f} to {ratio.max():.2f}")
+        lines.append(f"| {task} | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
-def main():
-    args = get_args()
+def main(argv=None):
+    args = get_args(argv)
     if args.history:
         train(args)
     elif args.select:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from doof_ext.data import episodes
-from doof_ext.data.d4rl_statistics import STATISTICS, Statistics, statistics_of
+from doof_ext.data.d4rl_statistics import STATISTICS, Statistics, spread_ratio, statistics_of
 from doof_ext.data.dataset import Dataset
 from doof_ext.tasks.specs import TaskSpec
 
@@ -17,15 +17,17 @@ def describe(dataset: Dataset, spec: TaskSpec | None = None) -> list[str]:
     they are known.
     """
     _, lengths = episodes.returns_and_lengths(dataset)
+    found = statistics_of(dataset)
     shapes = [f"{name} {list(state.shape[1:])}" for name, state in dataset.states.items()]
     lines = [
         ("dimensions", f"{dataset.observations.shape[1]} observed, {dataset.actions.shape[1]} acted"),
         ("ends", f"{dataset.terminals.sum()} terminals, {dataset.timeouts.sum()} timeouts"),
         ("lengths", f"std {np.std(lengths):.1f}, from {min(lengths)} to {max(lengths)}"),
         ("states", ", ".join(shapes) or "none recorded"),
+        *_spread(found, spec),
         *dataset.metadata.items(),
     ]
-    return [*_table(statistics_of(dataset), spec), *(f"{name:<15} {value}" for name, value in lines)]
+    return [*_table(found, spec), *(f"{name:<15} {value}" for name, value in lines)]
 
 
 def _table(found: Statistics, spec: TaskSpec | None) -> list[str]:
@@ -36,6 +38,14 @@ def _table(found: Statistics, spec: TaskSpec | None) -> list[str]:
     for name in columns["this file"]:
         lines.append(f"{name:<20}" + "".join(f"{cells[name]:>20}" for cells in columns.values()))
     return lines
+
+
+def _spread(found: Statistics, spec: TaskSpec | None) -> list[tuple[str, str]]:
+    if spec is None or spec.name not in STATISTICS or (ratio := spread_ratio(found, STATISTICS[spec.name])) is None:
+        return []
+    least, most = np.argmin(ratio), np.argmax(ratio)
+    told = f"{ratio[least]:.2g} (column {least}) to {ratio[most]:.2g} (column {most})"
+    return [("observations", f"spread {told} times as far as D4RL's")]
 
 
 def _cells(figures: Statistics, spec: TaskSpec | None) -> dict[str, str]:

@@ -26,7 +26,7 @@ from doof_ext.tasks.interaction import check_env, reset_env, step_env
 STREAM_STEPS = 10_000
 ITERATION_STEPS = 1_000  # of rlkit's SAC: uniform actions in the first, then the present policy's
 _Job = tuple[TaskSpec, RecordingPolicy, int, int, int]  # spec, policy, seed, number of the stream, its length
-VERSION = 3  # part of a cached file's name; counts changes of what a recipe yields
+VERSION = 4  # part of a cached file's name; counts changes of what a recipe yields
 _SHIPPED = {  # the files in data/behaviours that a quality is recorded with, after the domain's name
     "medium": ("medium",),
     "medium-replay": ("replay",),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from doof_ext.data.d4rl_statistics import STATISTICS, statistics_of
+from doof_ext.data.d4rl_statistics import STATISTICS, spread_ratio, statistics_of
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.info import describe
 from doof_ext.tasks import get_spec
@@ -93,3 +93,26 @@ def test_without_figures_of_d4rls_the_files_stand_alone(three_episodes):
         assert not any("D4RL" in line for line in told) and told[1].split() == ["transitions", "5"]
         assert any("normalised" in line for line in told) == (spec is not None)
         assert told[-1].split() == ["return", "per", "step", "3.60"]
+
+
+def test_the_spread_of_each_observed_number_is_compared(three_episodes):
+    """A column that varies as D4RL's, one that hardly does, and the others twice as much."""
+    task, rng = "hopper-medium-v2", np.random.default_rng(0)
+    d4rl = STATISTICS[task].observation_std
+    factors = np.full(11, 2.0)
+    factors[[0, 3]] = 1.0, 0.1
+    columns = np.array([-1.0, 1.0, -1.0, 1.0])[:, None] * d4rl * factors + rng.normal(size=11)
+    rows = columns.astype(np.float32)
+    flags = np.zeros((2, 4), bool)
+    data = Dataset(rows, rows[:, :3], rows, np.ones(4, np.float32), *flags)
+    assert spread_ratio(statistics_of(data), STATISTICS[task]) == pytest.approx(factors, rel=1e-3)
+    (line,) = (line for line in describe(data, get_spec(task)) if line.startswith("observations"))
+    assert "spread 0.1 (column 3) to 2 (column" in line
+    assert spread_ratio(statistics_of(three_episodes), STATISTICS["hopper-random-v2"]) is None
+    assert not any(line.startswith("observations") for line in describe(three_episodes, get_spec("hopper-random-v2")))
+
+
+def test_every_file_but_random_has_spreads_of_all_columns():
+    for task, figures in STATISTICS.items():
+        assert (figures.observation_std is None) == ("random" in task)
+        assert "random" in task or len(figures.observation_std) == get_spec(task).obs_dim
