@@ -160,14 +160,29 @@ def test_why_the_pretrained_policy_falls_is_what_was_measured():
         assert f"| {' | '.join(told)} |" in page
 
 
-def test_the_arms_of_longer_rollouts_are_what_their_summaries_say():
+def test_the_pretraining_on_the_new_recipe_is_what_its_curve_says():
+    """results/budgets: means of ten epochs, the single evaluations above 40, and the held-out loss of the dynamics."""
     page = (ROOT / "results" / "budgets" / "README.md").read_text()
-    runs = find_runs([ROOT / "results" / "budgets" / "hopper-medium-v2-rollouts-arms"])
+    (run,) = (ROOT / "results" / "budgets" / "hopper-medium-v2-version-4").glob("*ratio=1/seed_*/record")
+    scores, losses = (
+        [float(row[name]) for row in csv.DictReader((run / f"{progress}_training_progress.csv").open())]
+        for progress, name in (("policy", "eval/normalized_episode_reward"), ("dynamics", "loss/dynamics_holdout_loss"))
+    )
+    told = [f"{np.mean(scores[epoch - 10 : epoch]):.1f}" for epoch in range(10, len(scores) + 1, 10)]
+    assert f"| {' | '.join(told)} |" in page and len(told) == 10
+    high = [f"{score:.1f} (epoch {epoch})" for epoch, score in enumerate(scores, 1) if score > 40]
+    assert f"{', '.join(high)}" in " ".join(page.split()) and f"held-out loss of {losses[-1]:.4f}" in page
+
+
+@pytest.mark.parametrize("folder", ["hopper-medium-v2-rollouts-arms", "hopper-medium-v2-version-4"])
+def test_the_arms_from_one_stage_1_are_what_their_summaries_say(folder):
+    page = (ROOT / "results" / "budgets" / "README.md").read_text()
+    runs = [run for run in find_runs([ROOT / "results" / "budgets" / folder]) if run.summary is not None]
     for run in runs:
         control, scores = run.settings["control"], run.results["scores"]
         before, after = (scores[name]["last_10"] for name in ("pretrained", "finetuned"))
         cells = [f"{before:.1f}", f"{after:.1f}", f"{scores['finetuned']['final']['mean']:.1f}"]
-        label = f"control {control}" if control else "ratio 1"
+        label = f"control {control}" if control else f"ratio {text_of(run.settings['exploration_ratio'])}"
         assert f"| {label} | {' | '.join(cells)} | {run.results['gain']:+.1f} |" in page
     assert len(runs) == 3
 
