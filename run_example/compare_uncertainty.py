@@ -29,7 +29,7 @@ def compare_estimators():
     offline = TensorReplayBuffer.from_dataset(loaded.dataset.transitions(), device=config.device)
     with Experiment(config, loaded) as experiment:
         experiment.start(env, [])
-        pretraining = run_stage(pretrain, make_context(experiment, env), offline)
+        pretraining = run_stage(pretrain, make_context(config, experiment, env), offline)
     pairs = pairs_of_each_kind(env, loaded.dataset, config.distance_samples, config.seed)
     rows = offline.sample_all()
     print(f"\n{config.task}, {loaded.source} data, {len(loaded.dataset)} transitions, preset {config.preset}\n")

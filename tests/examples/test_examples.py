@@ -16,6 +16,7 @@ from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.cli.data import main
 from doof_ext.data.dataset import Dataset, write_dataset
 from doof_ext.tasks import make_env
+from doof_ext.uncertainty import estimator_names
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "run_example"
@@ -281,3 +282,13 @@ def test_your_own_environment_runs_from_the_command_line(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "the termination rule" not in done.stdout and "none of its states could be simulated" in done.stdout
     assert _summary(tmp_path / "log")["task"] == "InvertedPendulum-v5"
+
+
+def test_estimators_are_compared_in_a_table(tmp_path):
+    """Every estimator is a row: u of three kinds of pairs, and how it ranks them beside the true distance."""
+    done = _run("compare_uncertainty.py", "--preset", "smoke", "--dataset-steps", 1000, "--wandb", "off", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
+    assert [row[0] for row in rows[2:]] == estimator_names()
+    assert all(float(cell) > 0 for row in rows[2:] for cell in row[1:4])
+    assert all(-1 <= float(row[4]) <= 1 for row in rows[2:])
