@@ -21,6 +21,7 @@ with the same command.
 
 import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ class Snapshot:
         snapshots = []
         for path in sorted(Path(folder).glob("policy-*.safetensors")):
             with safe_open(path, framework="numpy") as file:
-                snapshots.append(cls(path, json.loads(file.metadata()["behaviour"])))
+                metadata = json.loads(file.metadata()["behaviour"])
+            if "observation_std" not in metadata:
+                sys.exit(f"train_behaviour.py: error: {path} does not say how far observations spread: train it anew")
+            snapshots.append(cls(path, metadata))
         return snapshots
 
     @property

@@ -207,7 +207,7 @@ def test_u_is_least_on_the_data_and_greatest_far_from_it(learned, name):
     found = compare(dynamics, policy, pairs)
     in_data, random_action, far = (found["mean_u"][kind] for kind in KINDS)
     assert 0 < in_data < random_action < far, found
-    assert found["spearman"] > 0.2, found
+    assert found["spearman"] > 0.2, found  # ten standard errors of 3 000 pairs
 
 
 @pytest.mark.slow
