@@ -126,16 +126,20 @@ def make_context(config: Config, experiment: Experiment, env: Any) -> StageConte
         on_result=experiment.keep,
         open_journal=experiment.artifacts.open_journal,
         taken_outside=experiment.artifacts.taken_outside,
-        model_return=model_returns(config, experiment.loaded.dataset),
+        model_return=model_returns(config, env.spec, experiment.loaded.dataset),
         data_return=mean_return(experiment.loaded.dataset),
     )
 
 
-def model_returns(config: Config, dataset: Dataset) -> ModelReturns | None:
-    """What estimates policies in the dynamics, from D's first states; None with ``--horizon 0``."""
-    if not config.horizon:
-        return None
-    return ModelReturns(first_states(dataset), config.horizon, config.penalty_coef)
+def model_returns(config: Config, spec: TaskSpec, dataset: Dataset) -> ModelReturns | None:
+    """What estimates policies in the dynamics, from D's first states; None with ``--horizon 0``.
+
+    The horizon ``episode`` is the environment's time limit; where none is known, D's longest episode.
+    """
+    horizon = config.horizon
+    if horizon == "episode":
+        horizon = spec.max_episode_steps or max(returns_and_lengths(dataset)[1])
+    return ModelReturns(first_states(dataset), int(horizon), config.penalty_coef) if horizon else None
 
 
 def finetune_and_summarise(
@@ -162,6 +166,7 @@ def finetune_and_summarise(
     if finetuning.ratios:
         chosen = finetuning.ratios[-1].ratio
         summary |= {"exploration_ratio": chosen, "exploration_coef": chosen * config.penalty_coef}
+    summary["horizon"] = ctx.model_return.horizon if ctx.model_return else 0
     summary["model_return"] = _model_return(ctx, pretraining, finetuning)
     summary["limits"] = finetuning.limited
     summary["online_data"] = experiment.artifacts.online_records()

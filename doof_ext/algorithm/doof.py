@@ -38,7 +38,7 @@ class Finetuning:
     final: dict[str, Evaluation] = field(default_factory=dict)  # of the policies, with ``final_episodes``
     ratios: list[RatioChoice] = field(default_factory=list)  # by round, with ``--exploration-ratio auto``
     verdicts: list[Verdict] = field(default_factory=list)  # the guard's on the dynamics, by round
-    choices: dict[int, PolicyChoice] = field(default_factory=dict)  # its choice of policy, by round
+    choices: dict[int, PolicyChoice] = field(default_factory=dict)  # of policy, by round; 0 for stage 1's
     limited: list[dict[str, Any]] = field(default_factory=list)  # what limits did to each round's collection
 
 
@@ -59,6 +59,8 @@ def finetune(ctx: StageContext, pretraining: Pretraining, offline: TensorReplayB
     config, timestep = ctx.config, pretraining.gradient_steps
     policy, dynamics, scores = pretraining.policy, pretraining.dynamics, pretraining.scores
     out = Finetuning({"pretrained": policy}, dynamics, {"pretrained": scores})
+    if pretraining.choice is not None:
+        out.choices[0] = pretraining.choice
     is_guarded = config.guard == "on"
     online, guarded = offline if config.control == "no-online-data" else None, None
     for round in range(1, config.most_rounds + 1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from doof_ext.algorithm.context import StageContext
-from doof_ext.algorithm.policy_guard import PolicyChoice, PolicyGuard
+from doof_ext.algorithm.policy_guard import EVALUATIONS, MODEL_RETURN, PolicyChoice, PolicyGuard
 from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.returns import StageScores
@@ -51,8 +51,8 @@ def finetune_policy(
     of extra training.
 
     With ``to_beat``, π_off's evaluations, the guard watches: returned is the best of the epochs' policies and π_off
-    (see PolicyGuard), of the latter the very object. Where nothing was evaluated, it judges by returns in P̂*, from
-    first states of D and of ``online_data``.
+    (see PolicyGuard), of the latter the very object. Where nothing was evaluated, and with ``--policy-selection
+    model_return``, it judges by returns in P̂*, from first states of D and of ``online_data``.
     """
     config = ctx.config
     policy = ctx.build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef, start_from=pretrained)
@@ -63,11 +63,13 @@ def finetune_policy(
         start_sources = [(offline, 1 - config.start_ratio), (online, config.start_ratio)]
     guard = None
     if to_beat is not None:
+        by: str | None = EVALUATIONS
         estimate = None
-        if not to_beat.means:
+        if config.policy_selection == MODEL_RETURN or not to_beat.means:
             ctx = ctx.with_starts_of(online_data)
             estimate = None if ctx.model_return is None else ctx.model_return(pretrained, dynamics)
-        guard = PolicyGuard(to_beat, estimate, config.finetune_epochs)
+            by = None if estimate is None else MODEL_RETURN
+        guard = PolicyGuard.of_stage_5(by, config.finetune_epochs, to_beat, estimate)
     scores = train_policy(
         ctx,
         PolicyFinetuneTrainer,

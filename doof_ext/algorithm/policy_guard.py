@@ -1,7 +1,8 @@
-"""What keeps stage 5 from making things worse: of the policies that it meets, and the one before it, the best.
+"""Which of the policies that a stage meets it returns: the best, and of stage 5 the one before it where none is better.
 
-The best by the mean of the last ten evaluations where there are any; else by the least return that an elite of P̂*
-predicts. Which estimate ranks policies how well, the report's table-estimates measures.
+It keeps stage 5 from making things worse. The best is that by the mean of the last ten evaluations, or by the least
+return that an elite predicts, which needs no environment. Which estimate ranks policies how well, the report's
+table-estimates measures.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ _FEWEST = 10  # evaluations that a score is a mean over
 
 @dataclass(frozen=True)
 class PolicyChoice:
-    """Which policy stage 5 returned.
+    """Which policy a stage returned.
 
     Attributes:
         by: What it was judged by: ``evaluations``, the mean score of its last ten; ``model_return``, the least return
             that an elite predicts; None where there was neither.
-        epoch: The epoch of stage 5 at whose end it was the policy; 0 for the one before the stage.
-        epochs: Of stage 5.
-        before: The estimate of the policy before the stage; None where it is no finite number.
+        epoch: The epoch of the stage at whose end it was the policy; 0 for the one before stage 5, and where stage 1
+            had nothing to tell its policies apart by.
+        epochs: Of the stage.
+        before: The estimate of the policy before the stage; None where there is none, or it is no finite number.
         chosen: The estimate of the policy that is returned.
         last: The estimate of the last epoch's policy.
     """
@@ -99,20 +101,23 @@ class WithinFloor(KeptPolicy):
 
 
 class PolicyGuard(KeptPolicy):
-    """Remembers the best policy of stage 5 while it is trained.
+    """Remembers the best policy of a stage while it is trained.
 
     Args:
-        scores: The evaluations of the policy before the stage.
-        estimate: Its return in P̂*, where that is measured.
+        by: What policies are judged by; None for nothing, so that the last one is returned.
         epochs: Of the stage.
+        before: The estimate of the policy before the stage, which is to be exceeded; None where there is none.
     """
 
-    def __init__(self, scores: StageScores, estimate: ModelReturn | None, epochs: int) -> None:
+    def __init__(self, by: str | None, epochs: int, before: float | None = None) -> None:
         super().__init__()
-        self._by = EVALUATIONS if scores.means else None if estimate is None else MODEL_RETURN
-        self._before = scores.last_10 if scores.means else _pessimistic(estimate)
-        self._epochs = epochs
-        self._chosen = self._last = self._before
+        self._by, self._epochs, self._before = by, epochs, before
+        self._chosen = self._last = before
+
+    @classmethod
+    def of_stage_5(cls, by: str | None, epochs: int, scores: StageScores, estimate: ModelReturn | None) -> PolicyGuard:
+        """With the policy before the stage, its evaluations and its return in P̂*."""
+        return cls(by, epochs, scores.last_10 if by == EVALUATIONS else _pessimistic(estimate))
 
     def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
         """Takes in the policy at the end of an epoch.
@@ -135,6 +140,12 @@ class PolicyGuard(KeptPolicy):
         if better:
             self._chosen = self._last
             self.keep(epoch, policy, scores)
+
+    def restore(self, policy: ModelBasedPolicy, scores: StageScores) -> None:
+        """As of any kept policy; of one that no evaluation chose, its own evaluation is its score."""
+        super().restore(policy, scores)
+        if self._by == MODEL_RETURN:
+            scores.keep_last()
 
     @property
     def choice(self) -> PolicyChoice:

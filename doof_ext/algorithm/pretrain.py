@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from doof_ext.algorithm.context import StageContext
+from doof_ext.algorithm.policy_guard import MODEL_RETURN, PolicyChoice, PolicyGuard
 from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.checkpointing.training_state import Counters
 from doof_ext.evaluation.returns import StageScores
@@ -28,6 +29,7 @@ class Pretraining:
     scores: StageScores
     gradient_steps: int  # of the policy
     dynamics_steps: int
+    choice: PolicyChoice | None = None  # which epoch's policy it is, with ``--policy-selection model_return``
 
     @property
     def steps(self) -> dict[str, int]:
@@ -38,7 +40,8 @@ class Pretraining:
 def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
     """Fits P̂ to D (eq. 1), then trains π_off on 5 % D and 95 % rollouts with reward r − λ_off·u (eq. 2).
 
-    With ``config.real_ratio`` 1 the policy learns from D alone.
+    With ``config.real_ratio`` 1 the policy learns from D alone. With ``--policy-selection model_return`` π_off is the
+    policy of the epoch at whose end its return in P̂ was the highest, in the least elite (see PolicyGuard).
     """
     config = ctx.config
     dynamics = build_dynamics(config, ctx.spec)
@@ -56,6 +59,7 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
         )
     policy = ctx.build_policy(config, ctx.spec, dynamics, uncertainty_coef=-config.penalty_coef)
     fake_buffer = build_fake_buffer(config, ctx.spec)
+    selection = make_selection(config.policy_selection, config.epoch)
     scores = train_policy(
         ctx,
         DOOFTrainer,
@@ -65,9 +69,25 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
         fake_buffer,
         real_sources=[(offline, config.real_ratio)],
         start_sources=[(offline, 1.0)],
+        observer=selection,
     )
     pairs = draw_fake_pairs(ctx, policy, offline, fake_buffer)
-    return Pretraining(policy, dynamics, pairs, scores, config.epoch * config.step_per_epoch, dynamics_steps)
+    choice = select_policy(selection, policy, scores)
+    return Pretraining(policy, dynamics, pairs, scores, config.epoch * config.step_per_epoch, dynamics_steps, choice)
+
+
+def make_selection(policy_selection: str, epochs: int) -> PolicyGuard | None:
+    """What watches stage 1 where it is not the last policy that it returns."""
+    return PolicyGuard(MODEL_RETURN, epochs) if policy_selection == MODEL_RETURN else None
+
+
+def select_policy(selection: PolicyGuard | None, policy: ModelBasedPolicy, scores: StageScores) -> PolicyChoice | None:
+    """Makes a trained policy the selected one, and its evaluation its score; the last one stays if all diverged."""
+    if selection is None:
+        return None
+    if selection.epoch:
+        selection.restore(policy, scores)
+    return selection.choice
 
 
 def draw_fake_pairs(

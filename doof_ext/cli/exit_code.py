@@ -93,7 +93,7 @@ def _verdict(round: int, verdict: Mapping[str, Any]) -> str:
 
 
 def _choice(choice: Mapping[str, Any]) -> str:
-    """Which policy stage 5 of a round returned, in one line."""
+    """Which policy stage 5 of a round, or stage 1, returned, in one line."""
     which = f"the policy of epoch {choice['epoch']} of {choice['epochs']}"
     if not choice["epoch"]:
         which = "the policy from before it, which no epoch was better than"
@@ -101,6 +101,8 @@ def _choice(choice: Mapping[str, Any]) -> str:
     by = {None: "nothing tells them apart", "evaluations": "mean of the last ten evaluations"}
     told = by.get(choice["by"], "least return in the model")
     before, chosen, last = estimates
+    if choice["round"] == 0:
+        return f"policy selection: stage 1 returns {which} ({told}: {chosen} chosen, {last} at the end)"
     values = f": {before} before, {chosen} chosen, {last} at the end" if choice["by"] else ""
     return f"guard: round {choice['round']} returns {which} ({told}{values})"
 

@@ -197,6 +197,13 @@ class Config(RunSettings):
     holdout_ratio: float = option(0.2, "held-out part of the data, at most 1000 rows", stage="dynamics", ge=0, le=1)
     logvar_loss_coef: float = option(0.01, "weight of the variance bounds in the loss", stage="dynamics", ge=0)
     real_ratio: float = option(0.05, "part of a batch from D", stage="pretrain", ge=0, le=1)
+    policy_selection: str = option(
+        "last",
+        "the policy that stage 1 returns: the last epoch's (the paper), or the one whose --horizon steps in the model "
+        "are worth most in the least elite, and with --guard on stage 5's by the same; needs no environment",
+        stage="pretrain",
+        choices=("last", "model_return"),
+    )
     explore_epochs: int = option(
         None, "epochs of training the uncertainty policy", stage="explore", ge=1, default_from="preset"
     )
@@ -279,10 +286,10 @@ class Config(RunSettings):
     start_ratio: float = option(
         0.5, "part of the rollouts of stages 2 and 5 that starts from D_u, or D_on", stage="finetune_policy", ge=0, le=1
     )
-    horizon: int = option(
-        50,
-        "steps of eval/model_return, the policy's return in the dynamics from 20 first states of D; 0 for none. "
-        "50 take 1 to 2 % of an epoch",
+    horizon: int | Literal["episode"] | None = option(
+        None,
+        "steps of eval/model_return, the policy's return in the dynamics from 20 first states of D; 0 for none, "
+        "episode for the time limit; episode with --policy-selection model_return, else 50",
         stage="measure",
         ge=0,
         after_pretraining=True,

@@ -49,6 +49,7 @@ def resolve_doof(config: Config, given: Set[str] = frozenset()) -> Config:
     )
     check_source(config.source)
     check_values(config)
+    config = _with_horizon(config)
     config = _with_exploration(config, given)
     _check_together(config)
     if config.distance_task is not None and get_spec(config.distance_task).domain != spec.domain:
@@ -101,6 +102,17 @@ def _check_task_flags(config: Config) -> None:
         raise UserError("--termination and --max-episode-steps go with --env-id or --env none; a task has its own")
     if (config.action_low, config.action_high) != (None, None) and not (is_own and config.env == "none"):
         raise UserError("--action-low and --action-high go with --env none; an environment and a task have their own")
+
+
+_HORIZON = 50  # steps, 1 to 2 % of an epoch
+
+
+def _with_horizon(config: Config) -> Config:
+    """Settings whose horizon is known; raises UserError where policies are selected by a return that has none."""
+    selects = config.policy_selection == "model_return"
+    if selects and config.horizon == 0:
+        raise UserError("--policy-selection model_return judges policies by --horizon steps: give it above 0")
+    return with_defaults(config, {"horizon": "episode" if selects else _HORIZON})
 
 
 def _with_exploration(config: Config, given: Set[str]) -> Config:

@@ -52,6 +52,10 @@ class StageScores:
         self.means.append(float(evaluation.mean))
         self.last = evaluation
 
+    def keep_last(self) -> None:
+        """Forgets all evaluations but the last, of a policy that is another one than those before it."""
+        self.means = self.means[-1:]
+
     @property
     def last_10(self) -> float | None:
         """The stage's score, see :func:`mean_of_last_10`; None without evaluations."""

@@ -90,7 +90,7 @@ def doof_results(
         before: Distances and u of P̂, by kind.
         after: Those of P̂*.
     """
-    own = ("uncertainty", "exploration_ratio", "penalty_coef", "exploration_coef", "horizon", "control")
+    own = ("uncertainty", "exploration_ratio", "penalty_coef", "exploration_coef", "control")
     distance = {
         kind: {
             "before": summarise(before[kind]["distance"]),

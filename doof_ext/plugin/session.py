@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from doof_ext import data, pipeline
-from doof_ext.algorithm.pretrain import Pretraining, draw_fake_pairs
+from doof_ext.algorithm.policy_guard import PolicyGuard
+from doof_ext.algorithm.pretrain import Pretraining, draw_fake_pairs, make_selection, select_policy
 from doof_ext.checkpointing.random_state import seed_generators
 from doof_ext.config import Config, config_from
 from doof_ext.data import LoadedDataset
@@ -123,15 +124,16 @@ class Session:
             """The script's trainer: pretrains as the script has it, then runs stages 2-5."""
 
             def __init__(self, policy: Any, eval_env: Any, *args: Any, **kwargs: Any) -> None:
-                experiment = session.experiment
+                experiment, config, env = session.experiment, session.config, session._task_env(eval_env)
                 own = {
                     "state": experiment.state,
-                    "model_return": pipeline.model_returns(session.config, experiment.loaded.dataset),
+                    "model_return": pipeline.model_returns(config, env.spec, experiment.loaded.dataset),
                 }
-                super().__init__(policy, session._task_env(eval_env), *args, **kwargs | own)
+                super().__init__(policy, env, *args, **kwargs | own)
+                self.observer = self.selection = make_selection(config.policy_selection, self.epoch)
 
             def train(self) -> dict[str, float]:
-                return session._run(self, super().train)
+                return session._run(self, super().train, self.selection)
 
         namespaces.substitute(
             {
@@ -180,7 +182,9 @@ class Session:
         logger.log_hyperparameters = lambda arguments: None  # the experiment has recorded the settings
         return logger
 
-    def _run(self, trainer: DOOFTrainer, pretrain: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def _run(
+        self, trainer: DOOFTrainer, pretrain: Callable[[], dict[str, float]], selection: PolicyGuard | None
+    ) -> dict[str, float]:
         """Stage 1 as the script has it, then the rest of Algorithm 1."""
         config, env, experiment = self.config, trainer.eval_env, self.experiment
         experiment.start(env, pipeline.check_data(config, env, experiment.loaded.dataset))
@@ -191,9 +195,11 @@ class Session:
             with ctx.state.stage("pretrain", 1, config.seed, env) as record:
                 result = pretrain()
                 pairs = draw_fake_pairs(ctx, trainer.policy, trainer.real_buffer, trainer.fake_buffer)
+                choice = select_policy(selection, trainer.policy, trainer.scores)
                 record.update(gradient_steps=gradient_steps, dynamics_steps=self._dynamics_steps)
         policy, scores = trainer.policy, trainer.scores
-        pretraining = Pretraining(policy, policy.dynamics, pairs, scores, gradient_steps, self._dynamics_steps)
+        steps = gradient_steps, self._dynamics_steps
+        pretraining = Pretraining(policy, policy.dynamics, pairs, scores, *steps, choice)
         ctx.on_result("pretrain", pretraining)
         self.summary = pipeline.finetune_and_summarise(ctx, experiment, pretraining, trainer.real_buffer)
         return result

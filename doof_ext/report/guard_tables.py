@@ -63,19 +63,22 @@ def policy_table(runs: Sequence[Run]) -> Table:
         for number, choice in enumerate(choices):
             which = f"{choice['epoch']} of {choice['epochs']}" if choice["epoch"] else "the one before the stage"
             estimates = [_short(choice[name]) for name in ("before", "chosen", "last")]
-            starts_pretrained = not any(earlier["epoch"] for earlier in choices[:number])
-            truth = [_final(run, "pretrained", starts_pretrained), _final(run, "finetuned", choice is choices[-1])]
+            if choice["round"] == 0:  # stage 1's
+                truth = ["", _final(run, "pretrained", True)]
+            else:
+                starts_pretrained = not any(earlier["epoch"] for earlier in choices[:number] if earlier["round"])
+                truth = [_final(run, "pretrained", starts_pretrained), _final(run, "finetuned", choice is choices[-1])]
             by = (choice["by"] or "nothing").replace("_", " ")
             rows.append([*_of(run), str(choice["round"]), which, by, *estimates, *truth])
     return Table(
         "table-policy",
-        "The policy that stage 5 returned: the epoch at whose end it was the policy, what it was chosen by "
-        "(evaluations: mean score of the last ten; model return: the least that an elite of P̂* predicts), that "
+        "The policy that stage 5 returned, or stage 1 in round 0: the epoch at whose end it was the policy, what it "
+        "was chosen by (evaluations: mean score of the last ten; model return: the least that an elite predicts), that "
         "estimate of the policy before the stage, of the one chosen and of the last epoch's; and, where they were run, "
         "the score of both in the final episodes, which chose nothing.",
         [*_RUN, "round", "epoch", "by", "before", "chosen", "last", "truly before", "truly chosen"],
         rows,
-        missing="" if rows else "runs with --guard on",
+        missing="" if rows else "runs with --guard on or --policy-selection model_return",
     )
 
 

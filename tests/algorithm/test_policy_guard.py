@@ -1,13 +1,16 @@
-"""The guard of the policy: which of stage 5's policies comes back, by which estimate, and with which weights."""
+"""Which of a stage's policies comes back, by which estimate, and with which weights: stage 5's guard, and stage 1."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import assert_same_run, final_weights, stopped
 
 from doof_ext import pipeline
-from doof_ext.algorithm.policy_guard import PolicyGuard
+from doof_ext.algorithm.policy_guard import PolicyChoice, PolicyGuard
+from doof_ext.algorithm.pretrain import make_selection, select_policy
 from doof_ext.evaluation.returns import Evaluation, StageScores, mean_of_last_10
 from doof_ext.learning.policy_trainer import DOOFTrainer
 
@@ -38,7 +41,9 @@ def _scores(means):
 
 def _watched(before, means, epochs, estimates=None):
     """A guard that has seen a stage's epochs, the policy and the scores at their end."""
-    guard = PolicyGuard(_scores(before), None if estimates is None else _Estimate(estimates[0]), epochs)
+    by = "evaluations" if before else None if estimates is None else "model_return"
+    estimate = None if estimates is None else _Estimate(estimates[0])
+    guard = PolicyGuard.of_stage_5(by, epochs, _scores(before), estimate)
     policy, scores = _Policy(), StageScores()
     for epoch in range(1, epochs + 1):
         policy.state = epoch
@@ -83,10 +88,31 @@ def test_with_nothing_to_judge_by_it_is_the_last_one():
 
 
 def test_of_a_stage_that_a_version_without_the_guard_has_completed_it_knows_nothing():
-    guard = PolicyGuard(_scores([4.0]), None, 3)
+    guard = PolicyGuard("evaluations", 3, 4.0)
     assert not guard.has_observed
     guard.load_state_dict(_watched([4.0], [1.0, 1.0, 9.0], 3)[0].state_dict())
     assert guard.has_observed and guard.choice.epoch == 0
+
+
+def test_stage_1_has_no_policy_before_it_and_what_the_model_chose_is_scored_by_its_own_evaluation():
+    nan = float("nan")
+    guard, policy, scores = _watched_in_stage_1([30.0, 50.0, 10.0, 20.0], [nan, 7.0, 9.0, 8.0])
+    assert guard.choice == PolicyChoice("model_return", 3, 4, None, 9.0, 8.0)
+    assert select_policy(guard, policy, scores) == guard.choice
+    assert policy.state == 3 and scores.means == [10.0] and scores.last_10 == scores.last.mean == scores.best == 10.0
+    guard, policy, scores = _watched_in_stage_1([30.0, 50.0], [nan, nan])
+    assert select_policy(guard, policy, scores).epoch == 0
+    assert policy.state == 2 and scores.means == [30.0, 50.0]
+
+
+def _watched_in_stage_1(means, estimates):
+    guard = make_selection("model_return", len(means))
+    policy, scores = _Policy(), StageScores()
+    for epoch, (mean, estimate) in enumerate(zip(means, estimates, strict=True), start=1):
+        policy.state = epoch
+        scores.add(Evaluation([mean], [1], mean, 0.0))
+        guard.consider(epoch, policy, scores, _Estimate(estimate))
+    return guard, policy, scores
 
 
 SHORT = dict(guard="on", epoch=3, finetune_epochs=12, dynamics_lr=3e-3, finetune_dynamics_epochs=4, dynamics_epochs=8,
@@ -157,3 +183,43 @@ def test_without_the_guard_the_last_policy_comes_back(settings, monkeypatch):
     assert summary["policy_choice"] == []
     for name, tensor in final_weights(directory)["policy.pth"].items():
         assert tensor.equal(trained[-1].state_dict()[name])
+
+
+SELECTED = dict(policy_selection="model_return", epoch=6, finetune_epochs=3, eval_episodes=2, final_episodes=1)
+
+
+def test_stage_1_returns_the_policy_that_is_worth_most_in_the_model_whole_or_resumed(settings, monkeypatch):
+    seen = {}
+    consider = PolicyGuard.consider
+
+    def told(self, epoch, policy, scores, estimate):
+        """In stage 1 the third epoch's return is the highest; those of stage 5 are what they are."""
+        if not seen or self._before is None:
+            estimate = dataclasses.replace(estimate, returns=np.full(2, 100.0 if epoch == 3 else epoch / 10))
+            seen[epoch] = {name: tensor.clone() for name, tensor in policy.state_dict().items()}, scores.last.mean
+        consider(self, epoch, policy, scores, estimate)
+
+    monkeypatch.setattr(PolicyGuard, "consider", told)
+    summary, whole = pipeline.run(settings(**SELECTED))
+    weights, score = seen[3]
+    assert summary["policy_choice"] == [
+        dict(round=0, by="model_return", epoch=3, epochs=6, before=None, chosen=100.0, last=0.6)
+    ]
+    for name, tensor in torch.load(f"{whole}/checkpoint/pretrained_policy.pth", weights_only=True).items():
+        assert tensor.equal(weights[name]), name
+    pretrained = summary["scores"]["pretrained"]
+    assert pretrained["last_10"] == pretrained["best"] == score
+    todo = settings(**SELECTED)
+    for count in (4, 1):  # after the epoch that is chosen, and in the one after that
+        todo = stopped(monkeypatch, todo, "pretrain.1/policy", count, after="after_epoch")
+    again, directory = pipeline.run(todo)
+    assert again["policy_choice"] == summary["policy_choice"]
+    assert_same_run(whole, directory)
+
+
+def test_where_the_model_selects_it_selects_stage_5s_policy_too_whatever_was_evaluated(settings):
+    summary, _ = pipeline.run(settings(**SELECTED, control="extra-training", guard="on"))
+    first, second = summary["policy_choice"]
+    assert (first["round"], second["round"], first["by"], second["by"]) == (0, 1, "model_return", "model_return")
+    assert second["before"] == first["chosen"]  # in the same dynamics, from the same states
+    assert summary["horizon"] == 1000

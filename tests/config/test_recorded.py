@@ -154,10 +154,12 @@ def test_a_home_folder_is_expanded(monkeypatch, tmp_path):
     assert folder() == f"{tmp_path}/d4rl"
 
 
-def test_a_run_from_before_the_guard_had_none(tmp_path):
+def test_a_run_from_before_the_guard_had_none_and_returned_the_last_policy_of_stage_1(tmp_path):
     settings = dataclasses.asdict(resolve(Config(preset="lite", guard="off"), {"guard"}))
-    del settings["guard"], settings["round_steps"], settings["max_return_drop"]
+    for name in ("guard", "round_steps", "max_return_drop", "policy_selection"):
+        del settings[name]
     (tmp_path / "record").mkdir()
     (tmp_path / "record" / "hyper_param.json").write_text(json.dumps(settings))
     recorded = recorded_settings(str(tmp_path))
     assert (recorded["guard"], recorded["round_steps"], recorded["max_return_drop"]) == ("off", None, 0.5)
+    assert recorded["policy_selection"] == "last"

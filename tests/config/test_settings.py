@@ -91,6 +91,25 @@ def test_presets_change_budgets_and_the_guard_only():
     }
 
 
+@pytest.mark.parametrize(
+    ("flags", "horizon"),
+    [
+        ([], 50),
+        (["--policy-selection", "model_return"], "episode"),
+        (["--policy-selection", "model_return", "--horizon", "200"], 200),
+        (["--horizon", "episode"], "episode"),
+        (["--horizon", "0"], 0),
+    ],
+)
+def test_policies_are_selected_by_whole_episodes_unless_a_horizon_is_given(flags, horizon):
+    assert _parse(*flags).horizon == horizon
+
+
+def test_a_selection_by_no_steps_at_all_is_refused():
+    with pytest.raises(UserError, match="--policy-selection model_return judges policies by --horizon steps"):
+        _parse("--policy-selection", "model_return", "--horizon", "0")
+
+
 def test_flags_win_over_preset_and_task():
     config = _parse(
         "--preset",

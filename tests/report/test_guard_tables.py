@@ -33,6 +33,7 @@ def run(runs_folder):
     ]
     chosen = {"by": "evaluations", "epochs": 3, "before": 1.5, "last": 0.5}
     run.summary["policy_choice"] = [
+        {**chosen, "round": 0, "epoch": 3, "by": "model_return", "before": None, "chosen": 2.5},
         {**chosen, "round": 1, "epoch": 2, "chosen": 4.25},
         {**chosen, "round": 2, "epoch": 0, "by": "model_return", "chosen": 1.5},
     ]
@@ -59,6 +60,7 @@ def test_every_attempt_and_every_refusal_is_listed(run):
 
 def test_the_policies_that_came_back_with_the_truth_where_it_is_of_the_same_policy(run):
     assert [row[3:] for row in policy_table([run]).rows] == [
+        ["0", "3 of 3", "model return", "", "2.5", "0.5", "", "3.0"],
         ["1", "2 of 3", "evaluations", "1.5", "4.25", "0.5", "3.0", ""],
         ["2", "the one before the stage", "model return", "1.5", "1.5", "0.5", "", "4.0"],
     ]
