@@ -1,7 +1,7 @@
 """Which of the policies that a stage meets it returns: the best, and of stage 5 the one before it where none is better.
 
-It keeps stage 5 from making things worse. The best is that by the mean of the last ten evaluations, or by the least
-return that an elite predicts, which needs no environment. Which estimate ranks policies how well, the report's
+It keeps stage 5 from making things worse. The best is that by the mean of the last ten evaluations, or by the return
+that the elites predict, their mean, which needs no environment. Which estimate ranks policies how well, the report's
 table-estimates measures.
 """
 
@@ -28,8 +28,8 @@ class PolicyChoice:
     """Which policy a stage returned.
 
     Attributes:
-        by: What it was judged by: ``evaluations``, the mean score of its last ten; ``model_return``, the least return
-            that an elite predicts; None where there was neither.
+        by: What it was judged by: ``evaluations``, the mean score of its last ten; ``model_return``, the mean
+            return that the elites predict; None where there was neither.
         epoch: The epoch of the stage at whose end it was the policy; 0 for the one before stage 5, and where stage 1
             had nothing to tell its policies apart by.
         epochs: Of the stage.
@@ -117,7 +117,7 @@ class PolicyGuard(KeptPolicy):
     @classmethod
     def of_stage_5(cls, by: str | None, epochs: int, scores: StageScores, estimate: ModelReturn | None) -> PolicyGuard:
         """With the policy before the stage, its evaluations and its return in P̂*."""
-        return cls(by, epochs, scores.last_10 if by == EVALUATIONS else _pessimistic(estimate))
+        return cls(by, epochs, scores.last_10 if by == EVALUATIONS else _mean(estimate))
 
     def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
         """Takes in the policy at the end of an epoch.
@@ -135,7 +135,7 @@ class PolicyGuard(KeptPolicy):
             self._last = mean_of_last_10(scores.means)
             better = epoch >= min(_FEWEST, self._epochs) and _exceeds(self._last, self._chosen)
         else:
-            self._last = _pessimistic(estimate)
+            self._last = _mean(estimate)
             better = _exceeds(self._last, self._chosen)
         if better:
             self._chosen = self._last
@@ -157,8 +157,8 @@ class PolicyGuard(KeptPolicy):
         return super().state_dict() | {"chosen": self._chosen, "last": self._last}
 
 
-def _pessimistic(estimate: ModelReturn | None) -> float | None:
-    value = math.nan if estimate is None else estimate.pessimistic
+def _mean(estimate: ModelReturn | None) -> float | None:
+    value = math.nan if estimate is None else estimate.mean
     return value if math.isfinite(value) else None
 
 

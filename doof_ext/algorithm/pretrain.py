@@ -41,7 +41,7 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
     """Fits P̂ to D (eq. 1), then trains π_off on 5 % D and 95 % rollouts with reward r − λ_off·u (eq. 2).
 
     With ``config.real_ratio`` 1 the policy learns from D alone. With ``--policy-selection model_return`` π_off is the
-    policy of the epoch at whose end its return in P̂ was the highest, in the least elite (see PolicyGuard).
+    policy of the epoch at whose end its return in P̂ was the highest, over all elites (see PolicyGuard).
     """
     config = ctx.config
     dynamics = build_dynamics(config, ctx.spec)

@@ -31,6 +31,11 @@ class ModelReturn:
     lengths: np.ndarray
 
     @property
+    def mean(self) -> float:
+        """The return over all elites; NaN where one diverged."""
+        return float(self.returns.mean())
+
+    @property
     def pessimistic(self) -> float:
         """The return in the elite that predicts the least; NaN where one diverged."""
         return float(self.returns.min())

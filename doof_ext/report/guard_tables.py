@@ -73,7 +73,7 @@ def policy_table(runs: Sequence[Run]) -> Table:
     return Table(
         "table-policy",
         "The policy that stage 5 returned, or stage 1 in round 0: the epoch at whose end it was the policy, what it "
-        "was chosen by (evaluations: mean score of the last ten; model return: the least that an elite predicts), that "
+        "was chosen by (evaluations: mean score of the last ten; model return: the mean that the elites predict), that "
         "estimate of the policy before the stage, of the one chosen and of the last epoch's; and, where they were run, "
         "the score of both in the final episodes, which chose nothing.",
         [*_RUN, "round", "epoch", "by", "before", "chosen", "last", "truly before", "truly chosen"],

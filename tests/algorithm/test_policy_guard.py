@@ -11,6 +11,7 @@ from conftest import assert_same_run, final_weights, stopped
 from doof_ext import pipeline
 from doof_ext.algorithm.policy_guard import PolicyChoice, PolicyGuard
 from doof_ext.algorithm.pretrain import make_selection, select_policy
+from doof_ext.evaluation.model_return import ModelReturn
 from doof_ext.evaluation.returns import Evaluation, StageScores, mean_of_last_10
 from doof_ext.learning.policy_trainer import DOOFTrainer
 
@@ -27,9 +28,10 @@ class _Policy:
         self.state = state["epoch"]
 
 
-class _Estimate:
-    def __init__(self, least):
-        self.pessimistic = least
+def _estimate(mean):
+    """Of two elites: the higher their mean, the lower the least of them."""
+    nothing = np.zeros(2)
+    return ModelReturn(np.array([mean - 50.0 * mean, mean + 50.0 * mean]), nothing, nothing, nothing)
 
 
 def _scores(means):
@@ -42,14 +44,14 @@ def _scores(means):
 def _watched(before, means, epochs, estimates=None):
     """A guard that has seen a stage's epochs, the policy and the scores at their end."""
     by = "evaluations" if before else None if estimates is None else "model_return"
-    estimate = None if estimates is None else _Estimate(estimates[0])
+    estimate = None if estimates is None else _estimate(estimates[0])
     guard = PolicyGuard.of_stage_5(by, epochs, _scores(before), estimate)
     policy, scores = _Policy(), StageScores()
     for epoch in range(1, epochs + 1):
         policy.state = epoch
         if means:
             scores.add(Evaluation([means[epoch - 1]], [1], means[epoch - 1], 0.0))
-        guard.consider(epoch, policy, scores, None if estimates is None else _Estimate(estimates[epoch]))
+        guard.consider(epoch, policy, scores, None if estimates is None else _estimate(estimates[epoch]))
     return guard, policy, scores
 
 
@@ -73,7 +75,7 @@ def test_where_none_is_better_it_is_the_policy_before():
     assert guard.choice.epoch == 0 and guard.choice.chosen == guard.choice.before == 4.0
 
 
-def test_without_evaluations_the_least_elites_return_decides_and_what_diverges_never_does():
+def test_without_evaluations_the_elites_mean_return_decides_and_what_diverges_never_does():
     nan = float("nan")
     guard, policy, scores = _watched([], [], 4, [3.0, 2.0, nan, 7.0, 5.0])
     assert (guard.choice.by, guard.choice.epoch, guard.choice.chosen) == ("model_return", 3, 7.0)
@@ -111,7 +113,7 @@ def _watched_in_stage_1(means, estimates):
     for epoch, (mean, estimate) in enumerate(zip(means, estimates, strict=True), start=1):
         policy.state = epoch
         scores.add(Evaluation([mean], [1], mean, 0.0))
-        guard.consider(epoch, policy, scores, _Estimate(estimate))
+        guard.consider(epoch, policy, scores, _estimate(estimate))
     return guard, policy, scores
 
 
