@@ -11,6 +11,7 @@ from conftest import assert_same_run, final_weights
 
 from doof_ext import pipeline
 from doof_ext.checkpointing.random_state import get_random_state
+from doof_ext.data.episodes import returns_and_lengths
 from doof_ext.evaluation.model_return import ModelReturns, first_states
 from doof_ext.experiment.summary import read_summary
 from doof_ext.learning.factory import build_policy
@@ -122,3 +123,11 @@ def test_a_run_is_the_same_with_and_without(settings, tmp_path):
     assert float(first[-1]["eval/model_return"]) == estimates["pretrained"]["before"]["mean"]
     log = (Path(directory) / "record" / "consoleout_backup.txt").read_text()
     assert log.count("model return of the pretrained policy: mean") == 1
+
+
+def test_an_episode_is_as_long_as_the_time_limit_or_as_ds_longest_where_none_is_known(tiny, spec, dataset):
+    config = tiny(horizon="episode")
+    assert pipeline.model_returns(config, spec, dataset).horizon == spec.max_episode_steps == 1000
+    unlimited = dataclasses.replace(spec, max_episode_steps=None)
+    assert pipeline.model_returns(config, unlimited, dataset).horizon == max(returns_and_lengths(dataset)[1])
+    assert pipeline.model_returns(tiny(horizon=0), spec, dataset) is None
