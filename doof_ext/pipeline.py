@@ -131,14 +131,17 @@ def make_context(config: Config, experiment: Experiment, env: Any) -> StageConte
     )
 
 
+_LONGEST_HORIZON = 1000  # where there is no time limit: a log may be one episode of all its rows
+
+
 def model_returns(config: Config, spec: TaskSpec, dataset: Dataset) -> ModelReturns | None:
     """What estimates policies in the dynamics, from D's first states; None with ``--horizon 0``.
 
-    The horizon ``episode`` is the environment's time limit; where none is known, D's longest episode.
+    The horizon ``episode`` is the environment's time limit; where none is known, D's longest episode up to 1 000 steps.
     """
     horizon = config.horizon
     if horizon == "episode":
-        horizon = spec.max_episode_steps or max(returns_and_lengths(dataset)[1])
+        horizon = spec.max_episode_steps or min(max(returns_and_lengths(dataset)[1]), _LONGEST_HORIZON)
     return ModelReturns(first_states(dataset), int(horizon), config.penalty_coef) if horizon else None
 
 

@@ -289,7 +289,8 @@ class Config(RunSettings):
     horizon: int | Literal["episode"] | None = option(
         None,
         "steps of eval/model_return, the policy's return in the dynamics from 20 first states of D; 0 for none, "
-        "episode for the time limit; episode with --policy-selection model_return, else 50",
+        "episode for the time limit; by default episode where nothing else judges policies (--policy-selection "
+        "model_return, --eval-episodes 0), else 50",
         stage="measure",
         ge=0,
         after_pretraining=True,

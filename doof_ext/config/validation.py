@@ -108,11 +108,15 @@ _HORIZON = 50  # steps, 1 to 2 % of an epoch
 
 
 def _with_horizon(config: Config) -> Config:
-    """Settings whose horizon is known; raises UserError where policies are selected by a return that has none."""
+    """Settings whose horizon is known: whole episodes where the model is all that judges policies.
+
+    Raises:
+        UserError: Policies are to be selected by their return over no steps at all.
+    """
     selects = config.policy_selection == "model_return"
     if selects and config.horizon == 0:
         raise UserError("--policy-selection model_return judges policies by --horizon steps: give it above 0")
-    return with_defaults(config, {"horizon": "episode" if selects else _HORIZON})
+    return with_defaults(config, {"horizon": "episode" if selects or not config.eval_episodes else _HORIZON})
 
 
 def _with_exploration(config: Config, given: Set[str]) -> Config:

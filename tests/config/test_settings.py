@@ -99,9 +99,11 @@ def test_presets_change_budgets_and_the_guard_only():
         (["--policy-selection", "model_return", "--horizon", "200"], 200),
         (["--horizon", "episode"], "episode"),
         (["--horizon", "0"], 0),
+        (["--eval-episodes", "0"], "episode"),
+        (["--eval-episodes", "0", "--horizon", "0"], 0),
     ],
 )
-def test_policies_are_selected_by_whole_episodes_unless_a_horizon_is_given(flags, horizon):
+def test_where_the_model_alone_judges_it_is_by_whole_episodes_unless_a_horizon_is_given(flags, horizon):
     assert _parse(*flags).horizon == horizon
 
 

@@ -11,6 +11,7 @@ from conftest import assert_same_run, final_weights
 
 from doof_ext import pipeline
 from doof_ext.checkpointing.random_state import get_random_state
+from doof_ext.data.dataset import concatenate
 from doof_ext.data.episodes import returns_and_lengths
 from doof_ext.evaluation.model_return import ModelReturns, first_states
 from doof_ext.experiment.summary import read_summary
@@ -130,4 +131,7 @@ def test_an_episode_is_as_long_as_the_time_limit_or_as_ds_longest_where_none_is_
     assert pipeline.model_returns(config, spec, dataset).horizon == spec.max_episode_steps == 1000
     unlimited = dataclasses.replace(spec, max_episode_steps=None)
     assert pipeline.model_returns(config, unlimited, dataset).horizon == max(returns_and_lengths(dataset)[1])
+    whole = dataclasses.replace(dataset, terminals=np.zeros(600, bool), timeouts=np.zeros(600, bool))
+    assert pipeline.model_returns(config, unlimited, whole).horizon == 600
+    assert pipeline.model_returns(config, unlimited, concatenate(whole, whole)).horizon == 1000
     assert pipeline.model_returns(tiny(horizon=0), spec, dataset) is None
