@@ -1,5 +1,7 @@
 """The presets: ``paper`` is the paper; the others shorten its budgets, and those that are for results have the guard.
 
+``lite``, at whose budget policies are far from settled, returns those that are worth most in the model.
+
 ``smoke`` has none: it is to go through every stage, and its dynamics learns too little to be accepted.
 """
 
@@ -15,6 +17,7 @@ _PAPER: dict[str, Any] = dict(
     rollout_batch_size=50_000,
     final_episodes=100,
     distance_samples=2000,
+    policy_selection="last",
     guard="off",
 )
 _LITE: dict[str, Any] = dict(
@@ -24,6 +27,7 @@ _LITE: dict[str, Any] = dict(
     explore_epochs=10,
     finetune_dynamics_epochs=20,
     finetune_epochs=60,
+    policy_selection="model_return",
     guard="on",
 )
 _QUICK: dict[str, Any] = dict(

@@ -45,7 +45,8 @@ def recorded_settings(directory: str) -> dict[str, Any]:
         ratio = recorded["exploration_ratio"] or 0.0  # an earlier version did not record the product
         recorded["exploration_coef"] = ratio * recorded["penalty_coef"]
     if settings is Config:
-        recorded.setdefault("guard", "off")  # that is what there was before there was one
+        for name, before in (("guard", "off"), ("policy_selection", "last")):
+            recorded.setdefault(name, before)  # that is what there was before there was a choice
     return defaults | recorded  # a setting that is newer than the run has its default
 
 

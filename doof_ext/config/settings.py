@@ -49,7 +49,7 @@ class Config(RunSettings):
     TITLES: ClassVar[Mapping[str, str]] = STAGES
 
     preset: str = option(
-        "paper", "budgets, and whether there is a guard", choices=tuple(PRESETS), after_pretraining=True
+        "paper", "budgets, the guard, and which policies are returned", choices=tuple(PRESETS), after_pretraining=True
     )
     algo: str = option(
         "mopo",
@@ -198,11 +198,12 @@ class Config(RunSettings):
     logvar_loss_coef: float = option(0.01, "weight of the variance bounds in the loss", stage="dynamics", ge=0)
     real_ratio: float = option(0.05, "part of a batch from D", stage="pretrain", ge=0, le=1)
     policy_selection: str = option(
-        "last",
+        None,
         "the policy that stage 1 returns: the last epoch's (the paper), or the one whose --horizon steps in the model "
         "are worth most, and with --guard on stage 5's by the same; needs no environment",
         stage="pretrain",
         choices=("last", "model_return"),
+        default_from="preset",
     )
     explore_epochs: int = option(
         None, "epochs of training the uncertainty policy", stage="explore", ge=1, default_from="preset"

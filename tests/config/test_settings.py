@@ -64,7 +64,7 @@ def test_lite_is_what_was_measured():
     assert config.dataset_steps == 200_000
 
 
-def test_presets_change_budgets_and_the_guard_only():
+def test_presets_change_budgets_the_guard_and_the_choice_of_policies_only():
     budgets = {
         "dataset_steps",
         "dynamics_epochs",
@@ -82,13 +82,14 @@ def test_presets_change_budgets_and_the_guard_only():
         "uncertainty_buffer_size",
         "distance_samples",
     }
-    assert set().union(*PRESETS.values()) == budgets | {"guard"}
+    assert set().union(*PRESETS.values()) == budgets | {"guard", "policy_selection"}
     assert {name: preset["guard"] for name, preset in PRESETS.items()} == {
         "paper": "off",
         "lite": "on",
         "quick": "on",
         "smoke": "off",
     }
+    assert {name for name, preset in PRESETS.items() if preset["policy_selection"] != "last"} == {"lite"}
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,49 @@ def test_the_pretraining_on_the_new_recipe_is_what_its_curve_says():
     assert f"{', '.join(high)}" in " ".join(page.split()) and f"held-out loss of {losses[-1]:.4f}" in page
 
 
-@pytest.mark.parametrize("folder", ["hopper-medium-v2-rollouts-arms", "hopper-medium-v2-version-4"])
+def test_how_well_the_model_ranks_policies_by_its_horizon_is_what_the_curves_say():
+    """docs/real-system.md: rank correlations with the score over the epochs of a stage 1 and its arms, twice."""
+    page, names = (ROOT / "docs" / "real-system.md").read_text(), ("", "_pessimistic", "_penalised_mean")
+    for folder, horizon in (("hopper-medium-v2-version-4", "50"), ("hopper-medium-v2-selected", "episode")):
+        runs = find_runs([ROOT / "results" / "budgets" / folder])
+        for run in runs:
+            stage = 5 if run.summary else 1
+            rows = [row for row in run.curve if row["stage"] == stage]
+            scores = _ranks(rows, "eval/normalized_episode_reward")
+            columns = [f"eval/model_return{name}" for name in (*names, "_penalised_pessimistic")]
+            told = [f"{np.corrcoef(scores, _ranks(rows, column))[0, 1]:+.2f}" for column in columns]
+            arm = "" if stage == 1 else f"control {run.control}" if run.control else "ratio auto"
+            assert f"| {stage} | {arm} | `{horizon}` | {' | '.join(told)} |" in page, (folder, arm, told)
+        assert len(runs) == 4
+
+
+def test_what_was_chosen_in_the_model_is_what_the_runs_say():
+    """results/budgets: the curve of stage 1, what each arm would have ended at, and what P̂ and P̂* say of π_off."""
+    page = " ".join((ROOT / "results" / "budgets" / "README.md").read_text().split())
+    runs = find_runs([ROOT / "results" / "budgets" / "hopper-medium-v2-selected"])
+    (pretraining,) = (run for run in runs if not run.summary)
+    scores = [row["eval/normalized_episode_reward"] for row in pretraining.curve]
+    told = [f"{np.mean(scores[epoch - 10 : epoch]):.1f}" for epoch in range(10, 101, 10)]
+    assert f"| {' | '.join(told)} |" in page and max(scores[75:]) < 10
+    assert f"Epoch 23 had a score of {scores[22]:.1f}" in page and scores[22] == max(scores)
+    for run in runs:
+        if run.summary:
+            first, second = run.results["policy_choice"]
+            assert (first["epoch"], second["by"]) == (94, "model_return") and run.results["horizon"] == 1000
+            last = np.mean([row["eval/normalized_episode_reward"] for row in run.curve if row["stage"] == 5][-10:])
+            assert f"| {run.results['gain']:+.1f} | {last:.1f} | {second['epoch']} |" in page
+    said = {run.control: run.results["model_return"]["pretrained"] for run in runs if run.summary}
+    assert f"its episodes are worth {said[None]['before']['mean']:.0f}, P̂* says {said[None]['mean']:.0f}" in page
+    assert f"longer from D alone, {said['no-online-data']['mean']:.0f}" in page
+
+
+def _ranks(rows, column):
+    return np.argsort(np.argsort([row[column] for row in rows]))
+
+
+@pytest.mark.parametrize(
+    "folder", ["hopper-medium-v2-rollouts-arms", "hopper-medium-v2-version-4", "hopper-medium-v2-selected"]
+)
 def test_the_arms_from_one_stage_1_are_what_their_summaries_say(folder):
     page = (ROOT / "results" / "budgets" / "README.md").read_text()
     runs = [run for run in find_runs([ROOT / "results" / "budgets" / folder]) if run.summary is not None]
@@ -220,7 +262,7 @@ def test_the_table_of_baselines_beside_doof_is_what_the_runs_say():
 
 @needs_report
 def test_the_table_of_baselines_at_lites_budget_is_what_the_runs_say():
-    folders = [ROOT / "results" / name for name in ("baselines-lite", "budgets/hopper-medium-v2")]
+    folders = [ROOT / "results" / name for name in ("baselines-lite", "budgets/hopper-medium-v2-selected")]
     tables = _drawn_again(find_runs(folders), ROOT / "results" / "baselines-lite")
     assert tables["table-3"] in (ROOT / "results" / "baselines-lite" / "README.md").read_text()
 
