@@ -96,7 +96,7 @@ def _choice(choice: Mapping[str, Any]) -> str:
     """Which policy stage 5 of a round, or stage 1, returned, in one line."""
     which = f"the policy of epoch {choice['epoch']} of {choice['epochs']}"
     if not choice["epoch"]:
-        which = "the policy from before it, which no epoch was better than"
+        which = "the policy from before it, which no epoch was better than" if choice["round"] else "the last policy"
     estimates = ("-" if choice[name] is None else f"{choice[name]:.4g}" for name in ("before", "chosen", "last"))
     by = {None: "nothing tells them apart", "evaluations": "mean of the last ten evaluations"}
     told = by.get(choice["by"], "mean return in the model")

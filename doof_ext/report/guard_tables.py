@@ -61,7 +61,8 @@ def policy_table(runs: Sequence[Run]) -> Table:
     rows: list[list[str]] = []
     for run, choices in _guarded(runs, "policy_choice"):
         for number, choice in enumerate(choices):
-            which = f"{choice['epoch']} of {choice['epochs']}" if choice["epoch"] else "the one before the stage"
+            other = "the one before the stage" if choice["round"] else "the last"
+            which = f"{choice['epoch']} of {choice['epochs']}" if choice["epoch"] else other
             estimates = [_short(choice[name]) for name in ("before", "chosen", "last")]
             if choice["round"] == 0:  # stage 1's
                 truth = ["", _final(run, "pretrained", True)]

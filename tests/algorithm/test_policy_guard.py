@@ -11,6 +11,7 @@ from conftest import assert_same_run, final_weights, stopped
 from doof_ext import pipeline
 from doof_ext.algorithm.policy_guard import PolicyChoice, PolicyGuard
 from doof_ext.algorithm.pretrain import make_selection, select_policy
+from doof_ext.cli.exit_code import closing_table
 from doof_ext.evaluation.model_return import ModelReturn
 from doof_ext.evaluation.returns import Evaluation, StageScores, mean_of_last_10
 from doof_ext.learning.policy_trainer import DOOFTrainer
@@ -225,3 +226,7 @@ def test_where_the_model_selects_it_selects_stage_5s_policy_too_whatever_was_eva
     assert (first["round"], second["round"], first["by"], second["by"]) == (0, 1, "model_return", "model_return")
     assert second["before"] == first["chosen"]  # in the same dynamics, from the same states
     assert summary["horizon"] == 1000
+    assert f"stage 1 returns the policy of epoch {first['epoch']} of 6 (mean return in the" in closing_table(summary)
+    diverged = {**first, "epoch": 0, "chosen": None, "last": None}
+    told = closing_table(summary | {"policy_choice": [diverged]})
+    assert "stage 1 returns the last policy (mean return in the model: - chosen, - at the end)" in told

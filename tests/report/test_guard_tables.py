@@ -66,6 +66,11 @@ def test_the_policies_that_came_back_with_the_truth_where_it_is_of_the_same_poli
     ]
 
 
+def test_a_stage_1_whose_estimates_all_diverged_returned_the_last_policy(run):
+    run.summary["policy_choice"] = [{**run.summary["policy_choice"][0], "epoch": 0, "chosen": None, "last": None}]
+    assert [row[3:] for row in policy_table([run]).rows] == [["0", "the last", "model return", "", "", "", "", "3.0"]]
+
+
 def test_the_ratios_that_were_tried_with_the_chosen_one_in_bold(run):
     table = ratio_table([run])
     assert [row[3:] for row in table.rows] == [
