@@ -115,7 +115,9 @@ def _with_horizon(config: Config) -> Config:
     """
     selects = config.policy_selection == "model_return"
     if selects and config.horizon == 0:
-        raise UserError("--policy-selection model_return judges policies by --horizon steps: give it above 0")
+        raise UserError(
+            "--policy-selection model_return judges policies by --horizon steps: give it above 0, or take last"
+        )
     return with_defaults(config, {"horizon": "episode" if selects or not config.eval_episodes else _HORIZON})
 
 

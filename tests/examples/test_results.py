@@ -11,8 +11,10 @@ from conftest import ROOT, needs_report
 
 from doof_ext.config.recorded import recorded_settings
 from doof_ext.config.rules import text_of
+from doof_ext.evaluation.rank_correlation import rank_correlation
 from doof_ext.experiment.summary import read_summary
 from doof_ext.report.guard_tables import estimates_table, guard_tables
+from doof_ext.report.model_returns import ESTIMATES
 from doof_ext.report.runs import find_runs
 from doof_ext.report.tables import all_tables
 from doof_ext.sweep.grid import expand, read_grid
@@ -176,15 +178,15 @@ def test_the_pretraining_on_the_new_recipe_is_what_its_curve_says():
 
 def test_how_well_the_model_ranks_policies_by_its_horizon_is_what_the_curves_say():
     """docs/real-system.md: rank correlations with the score over the epochs of a stage 1 and its arms, twice."""
-    page, names = (ROOT / "docs" / "real-system.md").read_text(), ("", "_pessimistic", "_penalised_mean")
+    page = (ROOT / "docs" / "real-system.md").read_text()
     for folder, horizon in (("hopper-medium-v2-version-4", "50"), ("hopper-medium-v2-selected", "episode")):
         runs = find_runs([ROOT / "results" / "budgets" / folder])
         for run in runs:
             stage = 5 if run.summary else 1
             rows = [row for row in run.curve if row["stage"] == stage]
-            scores = _ranks(rows, "eval/normalized_episode_reward")
-            columns = [f"eval/model_return{name}" for name in (*names, "_penalised_pessimistic")]
-            told = [f"{np.corrcoef(scores, _ranks(rows, column))[0, 1]:+.2f}" for column in columns]
+            scores = [row["eval/normalized_episode_reward"] for row in rows]
+            columns = ([row[name] for row in rows] for name in ESTIMATES.values())
+            told = [f"{rank_correlation(scores, column):+.2f}" for column in columns]
             arm = "" if stage == 1 else f"control {run.control}" if run.control else "ratio auto"
             assert f"| {stage} | {arm} | `{horizon}` | {' | '.join(told)} |" in page, (folder, arm, told)
         assert len(runs) == 4
@@ -208,10 +210,6 @@ def test_what_was_chosen_in_the_model_is_what_the_runs_say():
     said = {run.control: run.results["model_return"]["pretrained"] for run in runs if run.summary}
     assert f"its episodes are worth {said[None]['before']['mean']:.0f}, P̂* says {said[None]['mean']:.0f}" in page
     assert f"longer from D alone, {said['no-online-data']['mean']:.0f}" in page
-
-
-def _ranks(rows, column):
-    return np.argsort(np.argsort([row[column] for row in rows]))
 
 
 @pytest.mark.parametrize(
