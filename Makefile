@@ -6,6 +6,9 @@ WORKERS ?= 2
 SEED ?= 1
 STUDY ?= short
 
+# Bytecode is kept wherever it is made: PyTorch's sources take five seconds of every process otherwise.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The original stack, beside it: gym 0.23.1, d4rl 1.1, mujoco-py 2.1 and the kit.
 PYTHON310 ?= python3.10
 LEGACY := .venv-legacy
