@@ -19,7 +19,7 @@ def perceptron(inputs: int, hidden_dims: Sequence[int], outputs: int) -> nn.Sequ
     sizes = [inputs, *hidden_dims]
     layers: list[nn.Module] = []
     for first, second in itertools.pairwise(sizes):
-        layers += [nn.Linear(first, second), nn.ReLU()]
+        layers += [nn.Linear(first, second), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
 
 
@@ -48,7 +48,7 @@ class Critics(nn.Module):
         for depth, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if frozen:
                 weight, bias = weight.detach(), bias.detach()
-            x = torch.baddbmm(bias, x if depth == 0 else x.relu(), weight)
+            x = torch.baddbmm(bias, x if depth == 0 else x.relu_(), weight)
         return x
 
 
