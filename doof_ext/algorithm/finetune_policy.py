@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from doof_ext.algorithm.context import StageContext
-from doof_ext.algorithm.policy_guard import EVALUATIONS, MODEL_RETURN, PolicyChoice, PolicyGuard
+from doof_ext.algorithm.policy_guard import EVALUATIONS, MODEL_LOWER_BOUND, MODEL_RETURN, PolicyChoice, PolicyGuard
 from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.returns import StageScores
@@ -68,7 +68,7 @@ def finetune_policy(
         if config.policy_selection == MODEL_RETURN or not to_beat.means:
             ctx = ctx.with_starts_of(online_data)
             estimate = None if ctx.model_return is None else ctx.model_return(pretrained, dynamics)
-            by = None if estimate is None else MODEL_RETURN
+            by = None if estimate is None else MODEL_LOWER_BOUND
         guard = PolicyGuard.of_stage_5(by, config.finetune_epochs, to_beat, estimate)
     scores = train_policy(
         ctx,

@@ -1,7 +1,8 @@
 """Which of the policies that a stage meets it returns: the best, and of stage 5 the one before it where none is better.
 
 It keeps stage 5 from making things worse. The best is that by the mean of the last ten evaluations, or by the return
-that the elites predict, their mean, which needs no environment. Which estimate ranks policies how well, the report's
+that the elites predict, their mean less their standard deviation, which needs no environment: by the mean alone, one
+elite that a policy has deceived is enough to choose it. Which estimate ranks policies how well, the report's
 table-estimates measures.
 """
 
@@ -17,7 +18,10 @@ from doof_ext.evaluation.model_return import ModelReturn
 from doof_ext.evaluation.returns import StageScores, mean_of_last_10
 from doof_ext.learning.policy import ModelBasedPolicy
 
-EVALUATIONS, MODEL_RETURN = "evaluations", "model_return"
+MODEL_RETURN = "model_return"
+"""``--policy-selection`` by the model."""
+
+EVALUATIONS, MODEL_LOWER_BOUND = "evaluations", "model_lower_bound"
 """What policies are judged by."""
 
 _FEWEST = 10  # evaluations that a score is a mean over
@@ -28,8 +32,9 @@ class PolicyChoice:
     """Which policy a stage returned.
 
     Attributes:
-        by: What it was judged by: ``evaluations``, the mean score of its last ten; ``model_return``, the mean
-            return that the elites predict; None where there was neither.
+        by: What it was judged by: ``evaluations``, the mean score of its last ten; ``model_lower_bound``, the return
+            that the elites predict, their mean less their standard deviation (``model_return``, in summaries of
+            earlier versions, their mean); None where there was neither.
         epoch: The epoch of the stage at whose end it was the policy; 0 for the one before stage 5, and where stage 1
             had nothing to tell its policies apart by.
         epochs: Of the stage.
@@ -117,7 +122,7 @@ class PolicyGuard(KeptPolicy):
     @classmethod
     def of_stage_5(cls, by: str | None, epochs: int, scores: StageScores, estimate: ModelReturn | None) -> PolicyGuard:
         """With the policy before the stage, its evaluations and its return in P̂*."""
-        return cls(by, epochs, scores.last_10 if by == EVALUATIONS else _mean(estimate))
+        return cls(by, epochs, scores.last_10 if by == EVALUATIONS else _lower_bound(estimate))
 
     def consider(self, epoch: int, policy: ModelBasedPolicy, scores: StageScores, estimate: ModelReturn | None) -> None:
         """Takes in the policy at the end of an epoch.
@@ -135,7 +140,7 @@ class PolicyGuard(KeptPolicy):
             self._last = mean_of_last_10(scores.means)
             better = epoch >= min(_FEWEST, self._epochs) and _exceeds(self._last, self._chosen)
         else:
-            self._last = _mean(estimate)
+            self._last = _lower_bound(estimate)
             better = _exceeds(self._last, self._chosen)
         if better:
             self._chosen = self._last
@@ -144,7 +149,7 @@ class PolicyGuard(KeptPolicy):
     def restore(self, policy: ModelBasedPolicy, scores: StageScores) -> None:
         """As of any kept policy; of one that no evaluation chose, its own evaluation is its score."""
         super().restore(policy, scores)
-        if self._by == MODEL_RETURN:
+        if self._by == MODEL_LOWER_BOUND:
             scores.keep_last()
 
     @property
@@ -157,8 +162,8 @@ class PolicyGuard(KeptPolicy):
         return super().state_dict() | {"chosen": self._chosen, "last": self._last}
 
 
-def _mean(estimate: ModelReturn | None) -> float | None:
-    value = math.nan if estimate is None else estimate.mean
+def _lower_bound(estimate: ModelReturn | None) -> float | None:
+    value = math.nan if estimate is None else estimate.lower_bound
     return value if math.isfinite(value) else None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from doof_ext.algorithm.context import StageContext
-from doof_ext.algorithm.policy_guard import MODEL_RETURN, PolicyChoice, PolicyGuard
+from doof_ext.algorithm.policy_guard import MODEL_LOWER_BOUND, MODEL_RETURN, PolicyChoice, PolicyGuard
 from doof_ext.algorithm.policy_training import train_policy
 from doof_ext.checkpointing.training_state import Counters
 from doof_ext.evaluation.returns import StageScores
@@ -41,7 +41,7 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
     """Fits P̂ to D (eq. 1), then trains π_off on 5 % D and 95 % rollouts with reward r − λ_off·u (eq. 2).
 
     With ``config.real_ratio`` 1 the policy learns from D alone. With ``--policy-selection model_return`` π_off is the
-    policy of the epoch at whose end its return in P̂ was the highest, over all elites (see PolicyGuard).
+    policy of the epoch at whose end its return in P̂ was the highest, by the elites' lower bound (see PolicyGuard).
     """
     config = ctx.config
     dynamics = build_dynamics(config, ctx.spec)
@@ -78,7 +78,7 @@ def pretrain(ctx: StageContext, offline: TensorReplayBuffer) -> Pretraining:
 
 def make_selection(policy_selection: str, epochs: int) -> PolicyGuard | None:
     """What watches stage 1 where it is not the last policy that it returns."""
-    return PolicyGuard(MODEL_RETURN, epochs) if policy_selection == MODEL_RETURN else None
+    return PolicyGuard(MODEL_LOWER_BOUND, epochs) if policy_selection == MODEL_RETURN else None
 
 
 def select_policy(selection: PolicyGuard | None, policy: ModelBasedPolicy, scores: StageScores) -> PolicyChoice | None:

@@ -98,8 +98,12 @@ def _choice(choice: Mapping[str, Any]) -> str:
     if not choice["epoch"]:
         which = "the policy from before it, which no epoch was better than" if choice["round"] else "the last policy"
     estimates = ("-" if choice[name] is None else f"{choice[name]:.4g}" for name in ("before", "chosen", "last"))
-    by = {None: "nothing tells them apart", "evaluations": "mean of the last ten evaluations"}
-    told = by.get(choice["by"], "mean return in the model")
+    by = {
+        None: "nothing tells them apart",
+        "evaluations": "mean of the last ten evaluations",
+        "model_return": "mean return in the model",
+    }
+    told = by.get(choice["by"], "return in the model, elites' mean less their spread")
     before, chosen, last = estimates
     if choice["round"] == 0:
         return f"policy selection: stage 1 returns {which} ({told}: {chosen} chosen, {last} at the end)"

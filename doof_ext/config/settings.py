@@ -200,7 +200,8 @@ class Config(RunSettings):
     policy_selection: str = option(
         None,
         "the policy that stage 1 returns: the last epoch's (the paper), or the one whose --horizon steps in the model "
-        "are worth most, and with --guard on stage 5's by the same; needs no environment",
+        "are worth most (the elites' mean less their spread), and with --guard on stage 5's by the same; needs no "
+        "environment",
         stage="pretrain",
         choices=("last", "model_return"),
         default_from="preset",

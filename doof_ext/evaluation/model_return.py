@@ -31,9 +31,9 @@ class ModelReturn:
     lengths: np.ndarray
 
     @property
-    def mean(self) -> float:
-        """The return over all elites; NaN where one diverged."""
-        return float(self.returns.mean())
+    def lower_bound(self) -> float:
+        """The mean over elites less their standard deviation: what they disagree about counts less; NaN as above."""
+        return float(self.returns.mean() - self.returns.std())
 
     @property
     def pessimistic(self) -> float:

@@ -74,9 +74,10 @@ def policy_table(runs: Sequence[Run]) -> Table:
     return Table(
         "table-policy",
         "The policy that stage 5 returned, or stage 1 in round 0: the epoch at whose end it was the policy, what it "
-        "was chosen by (evaluations: mean score of the last ten; model return: the mean that the elites predict), that "
-        "estimate of the policy before the stage, of the one chosen and of the last epoch's; and, where they were run, "
-        "the score of both in the final episodes, which chose nothing.",
+        "was chosen by (evaluations: mean score of the last ten; model lower bound: the return that the elites "
+        "predict, their mean less their standard deviation; model return, in earlier versions: their mean), that "
+        "estimate of the policy before the stage, of the one chosen and of the last epoch's; and, where they were "
+        "run, the score of both in the final episodes, which chose nothing.",
         [*_RUN, "round", "epoch", "by", "before", "chosen", "last", "truly before", "truly chosen"],
         rows,
         missing="" if rows else "runs with --guard on or --policy-selection model_return",

@@ -10,7 +10,7 @@ import numpy as np
 from doof_ext.evaluation.rank_correlation import rank_correlation
 from doof_ext.report.drawing import Drawing, arm_colour, arm_line, grid_size, nothing_to_draw, panels, run_label
 from doof_ext.report.grouping import grouped
-from doof_ext.report.runs import MODEL_RETURN, SCORE, Run
+from doof_ext.report.runs import MODEL_LOWER_BOUND, MODEL_RETURN, SCORE, Run
 from doof_ext.report.table import Table
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ESTIMATES = {
     "mean": MODEL_RETURN,
+    "lower bound": MODEL_LOWER_BOUND,
     "least elite": f"{MODEL_RETURN}_pessimistic",
     "penalised": f"{MODEL_RETURN}_penalised_mean",
     "penalised, least": f"{MODEL_RETURN}_penalised_pessimistic",
@@ -43,8 +44,9 @@ def model_return_table(runs: Sequence[Run]) -> Table:
     return Table(
         "table-model-return",
         "How the model ranks a run's epochs: Spearman's rank correlation over the epochs of a stage between the true "
-        "score and the policy's return in the dynamics (eval/model_return): the mean of the elites and the least of "
-        "them, unpenalised and less λ_off·u. 1: the same order; 0: none.",
+        "score and the policy's return in the dynamics (eval/model_return): the mean of the elites, that less their "
+        "standard deviation (lower bound), and the least of them; and the mean and the least of "
+        "penalised returns, less λ_off·u. 1: the same order; 0: none.",
         ["task", "arm", "seed", "stage", "epochs", *ESTIMATES],
         rows,
         missing="" if rows else "runs with scores and model returns of three epochs",

@@ -31,6 +31,7 @@ COMPARISONS = (*CONTROLS, RATIO_0)
 """What a gain is set beside: each kind of control, the strictest first, and the same with D_on collected by π_off."""
 SCORE = "eval/normalized_episode_reward"
 MODEL_RETURN = "eval/model_return"
+MODEL_LOWER_BOUND = f"{MODEL_RETURN}_lower_bound"  # not in the files: of two columns that are
 _WITHOUT_D_ON = ("start_ratio", "finetune_online_ratio", "finetune_dynamics_online_ratio", "round_steps")
 """Settings of what comes from D_on, which the controls do not have."""
 _REQUIRED = ("task", "seed", "algo", "step_per_epoch", "preset")
@@ -47,7 +48,7 @@ class Run:
         directory: Its path.
         settings: record/hyper_param.json.
         summary: result/summary.json; None while the run is unfinished, or where the file is damaged.
-        curve: The rows of policy_training_progress.csv, as numbers.
+        curve: The rows of policy_training_progress.csv, as numbers, with the lower bound of the model's return.
         distances: See read_measurements; without the kinds of which no pair could be simulated.
         problem: What is wrong with it; "" where nothing is.
         unlike: Settings in which it is unlike most runs beside it: by name, a phrase each.
@@ -294,6 +295,9 @@ def _curve(run: Run) -> None:
         raise unreadable(path, error) from error
     except (ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error})") from error
+    for row in rows:
+        if {MODEL_RETURN, f"{MODEL_RETURN}_spread"} <= set(row):
+            row[MODEL_LOWER_BOUND] = row[MODEL_RETURN] - row[f"{MODEL_RETURN}_spread"]
     run.curve = rows
 
 

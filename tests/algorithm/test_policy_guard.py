@@ -29,10 +29,12 @@ class _Policy:
         self.state = state["epoch"]
 
 
-def _estimate(mean):
-    """Of two elites: the higher their mean, the lower the least of them."""
-    nothing = np.zeros(2)
-    return ModelReturn(np.array([mean - 50.0 * mean, mean + 50.0 * mean]), nothing, nothing, nothing)
+def _estimate(lower_bound):
+    """Of elites whose mean and whose least are the other way round: the higher their lower bound, the lower both."""
+    nothing = np.zeros(4)
+    away = 1000.0 - 100.0 * lower_bound  # of the first elite from three that agree
+    mean, spread = away / 4, away * 3**0.5 / 4
+    return ModelReturn(np.array([away, 0.0, 0.0, 0.0]) + lower_bound - mean + spread, nothing, nothing, nothing)
 
 
 def _scores(means):
@@ -44,7 +46,7 @@ def _scores(means):
 
 def _watched(before, means, epochs, estimates=None):
     """A guard that has seen a stage's epochs, the policy and the scores at their end."""
-    by = "evaluations" if before else None if estimates is None else "model_return"
+    by = "evaluations" if before else None if estimates is None else "model_lower_bound"
     estimate = None if estimates is None else _estimate(estimates[0])
     guard = PolicyGuard.of_stage_5(by, epochs, _scores(before), estimate)
     policy, scores = _Policy(), StageScores()
@@ -76,10 +78,11 @@ def test_where_none_is_better_it_is_the_policy_before():
     assert guard.choice.epoch == 0 and guard.choice.chosen == guard.choice.before == 4.0
 
 
-def test_without_evaluations_the_elites_mean_return_decides_and_what_diverges_never_does():
+def test_without_evaluations_the_lower_bound_of_the_elites_decides_and_what_diverges_never_does():
     nan = float("nan")
     guard, policy, scores = _watched([], [], 4, [3.0, 2.0, nan, 7.0, 5.0])
-    assert (guard.choice.by, guard.choice.epoch, guard.choice.chosen) == ("model_return", 3, 7.0)
+    assert (guard.choice.by, guard.choice.epoch) == ("model_lower_bound", 3)
+    assert guard.choice.chosen == pytest.approx(7.0) and _estimate(7.0).returns.mean() < _estimate(3.0).returns.mean()
     assert _watched([], [], 2, [nan, nan, nan])[0].choice.epoch == 0
     assert _watched([], [], 2, [nan, 1.0, nan])[0].choice.epoch == 1
     guard.restore(policy, scores)
@@ -100,7 +103,7 @@ def test_of_a_stage_that_a_version_without_the_guard_has_completed_it_knows_noth
 def test_stage_1_has_no_policy_before_it_and_what_the_model_chose_is_scored_by_its_own_evaluation():
     nan = float("nan")
     guard, policy, scores = _watched_in_stage_1([30.0, 50.0, 10.0, 20.0], [nan, 7.0, 9.0, 8.0])
-    assert guard.choice == PolicyChoice("model_return", 3, 4, None, 9.0, 8.0)
+    assert guard.choice == PolicyChoice("model_lower_bound", 3, 4, None, pytest.approx(9.0), pytest.approx(8.0))
     assert select_policy(guard, policy, scores) == guard.choice
     assert policy.state == 3 and scores.means == [10.0] and scores.last_10 == scores.last.mean == scores.best == 10.0
     guard, policy, scores = _watched_in_stage_1([30.0, 50.0], [nan, nan])
@@ -167,7 +170,7 @@ def test_a_run_stopped_in_the_guarded_stage_chooses_as_if_it_had_not_been(settin
     guarded = dict(SHORT, eval_episodes=eval_episodes)
     summary, whole = pipeline.run(settings(**guarded))
     (choice,) = summary["policy_choice"]
-    assert choice["by"] == ("evaluations" if eval_episodes else "model_return")
+    assert choice["by"] == ("evaluations" if eval_episodes else "model_lower_bound")
     todo = settings(**guarded)
     for count in (11, 1):  # in two epochs, one after the other
         todo = stopped(monkeypatch, todo, "finetune_policy.1", count, after="after_epoch")
@@ -206,7 +209,7 @@ def test_stage_1_returns_the_policy_that_is_worth_most_in_the_model_whole_or_res
     summary, whole = pipeline.run(settings(**SELECTED))
     weights, score = seen[3]
     assert summary["policy_choice"] == [
-        dict(round=0, by="model_return", epoch=3, epochs=6, before=None, chosen=100.0, last=0.6)
+        dict(round=0, by="model_lower_bound", epoch=3, epochs=6, before=None, chosen=100.0, last=0.6)
     ]
     for name, tensor in torch.load(f"{whole}/checkpoint/pretrained_policy.pth", weights_only=True).items():
         assert tensor.equal(weights[name]), name
@@ -223,10 +226,11 @@ def test_stage_1_returns_the_policy_that_is_worth_most_in_the_model_whole_or_res
 def test_where_the_model_selects_it_selects_stage_5s_policy_too_whatever_was_evaluated(settings):
     summary, _ = pipeline.run(settings(**SELECTED, control="extra-training", guard="on"))
     first, second = summary["policy_choice"]
-    assert (first["round"], second["round"], first["by"], second["by"]) == (0, 1, "model_return", "model_return")
+    assert (first["round"], second["round"]) == (0, 1) and first["by"] == second["by"] == "model_lower_bound"
     assert second["before"] == first["chosen"]  # in the same dynamics, from the same states
     assert summary["horizon"] == 1000
-    assert f"stage 1 returns the policy of epoch {first['epoch']} of 6 (mean return in the" in closing_table(summary)
+    by = "return in the model, elites' mean less their spread"
+    assert f"stage 1 returns the policy of epoch {first['epoch']} of 6 ({by}: " in closing_table(summary)
     diverged = {**first, "epoch": 0, "chosen": None, "last": None}
     told = closing_table(summary | {"policy_choice": [diverged]})
-    assert "stage 1 returns the last policy (mean return in the model: - chosen, - at the end)" in told
+    assert f"stage 1 returns the last policy ({by}: - chosen, - at the end)" in told

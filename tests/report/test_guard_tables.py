@@ -84,15 +84,16 @@ def test_the_ratios_that_were_tried_with_the_chosen_one_in_bold(run):
 
 def test_estimates_are_ranked_by_the_evaluations_that_follow(run):
     row = {"stage": 5.0, "round": 1.0, "timestep": 1.0}
-    names = ["eval/model_return", *(f"eval/model_return_{name}" for name in ("pessimistic", "penalised_mean"))]
+    kinds = ("", "_lower_bound", "_pessimistic", "_penalised_mean")
+    names = [f"eval/model_return{kind}" for kind in kinds]
     run.curve = [
         row | {"eval/normalized_episode_reward": score, "eval/model_return_penalised_pessimistic": 1.0}
-        | dict(zip(names, (score + 9, -score, epoch), strict=True))
+        | dict(zip(names, (score + 9, -score, -score, epoch), strict=True))
         for epoch, score in enumerate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
     ]  # fmt: skip
     one, all_runs = estimates_table([run]).rows[0], estimates_table([run, run]).rows[-1]
-    assert one[3:] == ["4", "+1.00", "+1.00", "+1.00", "-1.00", "+1.00", ""]
-    assert all_runs == ["all", "", "", "2", "+1.00", "+1.00", "+1.00", "-1.00", "+1.00", ""]
+    assert one[3:] == ["4", "+1.00", "+1.00", "+1.00", "-1.00", "-1.00", "+1.00", ""]
+    assert all_runs == ["all", "", "", "2", "+1.00", "+1.00", "+1.00", "-1.00", "-1.00", "+1.00", ""]
     run.curve = run.curve[:5]
     assert not estimates_table([run]).rows and "6 epochs" in estimates_table([run]).missing
 

@@ -10,6 +10,7 @@ def test_the_table_ranks_the_epochs_of_each_stage(runs_folder):
     run = copy.deepcopy(next(run for run in find_runs([runs_folder]) if run.task == "walker2d-random-v2"))
     estimates = {
         "eval/model_return": [1.0, 2.0, 3.0],
+        "eval/model_return_lower_bound": [1.0, 0.0, -1.0],
         "eval/model_return_pessimistic": [3.0, 2.0, 1.0],
         "eval/model_return_penalised_mean": [1.0, 3.0, 2.0],
         "eval/model_return_penalised_pessimistic": [2.0, 2.0, 2.0],
@@ -18,7 +19,7 @@ def test_the_table_ranks_the_epochs_of_each_stage(runs_folder):
         row["eval/normalized_episode_reward"] = 10.0 * epoch
         row |= {name: values[epoch] for name, values in estimates.items()}
     (row,) = model_return_table([run]).rows  # stage 1 has two epochs: none to rank
-    assert row == ["WK-r", run.arm, "1", "5 finetune", "3", "+1.00", "-1.00", "+0.50", ""]
+    assert row == ["WK-r", run.arm, "1", "5 finetune", "3", "+1.00", "-1.00", "-1.00", "+0.50", ""]
     assert "3, least elite 1" in model_return_curves([run]).alt
     run.curve = [{name: x for name, x in row.items() if "model_return" not in name} for row in run.curve]
     assert model_return_table([run]).rows == [] and "three epochs" in model_return_table([run]).missing
