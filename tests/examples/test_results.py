@@ -222,6 +222,38 @@ def test_what_was_chosen_in_the_model_is_what_the_runs_say():
     assert f"longer from D alone, {said['no-online-data']['mean']:.0f}" in page
 
 
+def test_what_a_million_rows_are_worth_is_what_the_curves_say():
+    """results/budgets: returns, true and in the model, and the policy that the mean over elites chose wrongly."""
+    page = " ".join((ROOT / "results" / "budgets" / "README.md").read_text().split())
+    folders = [ROOT / "results" / "budgets" / f"hopper-medium-v2-{name}" for name in ("million-rows", "selected")]
+    for end in range(25, 151, 25):
+        cells = []
+        for folder in folders:
+            (run,) = (run for run in find_runs([folder]) if run.summary is None)
+            rows = run.curve[end - 25 : end]
+            names = ("eval/normalized_episode_reward", "eval/episode_reward", "eval/model_return")
+            means = [np.mean([row[name] for row in rows]) for name in names] if rows else []
+            cells += [f"{mean:.{digits}f}" for mean, digits in zip(means, (1, 0, 0), strict=True)] if rows else [""] * 3
+        assert " ".join(f"| {end} | {' | '.join(cells)} |".split()) in page
+    (doof,) = (run for run in find_runs(folders[:1]) if run.summary)
+    before, after = (doof.results["scores"][name] for name in ("pretrained", "finetuned"))
+    first, second = doof.results["policy_choice"]
+    assert (first["epoch"], second["epoch"]) == (90, 25)
+    assert f"**DOOF lost {-doof.results['gain']:.1f} points here**, from {before['last_10']:.1f} to" in page
+    assert (
+        f"{after['last_10']:.1f} ({before['final']['mean']:.1f} and {after['final']['mean']:.1f} in the final" in page
+    )
+    stage_5 = [row for row in doof.curve if row["stage"] == 5]
+    chosen, pi_off = stage_5[24], doof.results["model_return"]["pretrained"]
+    assert f"worth {chosen['eval/model_return']:.0f} in P̂* to π_off's {second['before']:.0f}, with" in page
+    spreads = f"deviation of {chosen['eval/model_return_spread']:.0f} among the elites, where π_off has"
+    best, stays = max(row[ESTIMATES["lower bound"]] for row in stage_5), pi_off["mean"] - pi_off["spread"]
+    assert (
+        f"{spreads} {pi_off['spread']:.0f}" in page
+        and f"more than {best:.0f}, and π_off, worth {stays:.0f}, stays" in page
+    )
+
+
 @pytest.mark.parametrize(
     "folder", ["hopper-medium-v2-rollouts-arms", "hopper-medium-v2-version-4", "hopper-medium-v2-selected"]
 )
