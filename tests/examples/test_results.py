@@ -240,18 +240,15 @@ def test_what_a_million_rows_are_worth_is_what_the_curves_say():
     first, second = doof.results["policy_choice"]
     assert (first["epoch"], second["epoch"]) == (90, 25)
     assert f"**DOOF lost {-doof.results['gain']:.1f} points here**, from {before['last_10']:.1f} to" in page
-    assert (
-        f"{after['last_10']:.1f} ({before['final']['mean']:.1f} and {after['final']['mean']:.1f} in the final" in page
-    )
+    final = f"{before['final']['mean']:.1f} and {after['final']['mean']:.1f}"
+    assert f"{after['last_10']:.1f} ({final} in the final" in page
     stage_5 = [row for row in doof.curve if row["stage"] == 5]
     chosen, pi_off = stage_5[24], doof.results["model_return"]["pretrained"]
     assert f"worth {chosen['eval/model_return']:.0f} in P̂* to π_off's {second['before']:.0f}, with" in page
     spreads = f"deviation of {chosen['eval/model_return_spread']:.0f} among the elites, where π_off has"
     best, stays = max(row[ESTIMATES["lower bound"]] for row in stage_5), pi_off["mean"] - pi_off["spread"]
-    assert (
-        f"{spreads} {pi_off['spread']:.0f}" in page
-        and f"more than {best:.0f}, and π_off, worth {stays:.0f}, stays" in page
-    )
+    assert f"{spreads} {pi_off['spread']:.0f}" in page
+    assert f"more than {best:.0f}, and π_off, worth {stays:.0f}, stays" in page
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from doof_ext.report.runs import find_runs
 
 def test_the_table_ranks_the_epochs_of_each_stage(runs_folder):
     run = copy.deepcopy(next(run for run in find_runs([runs_folder]) if run.task == "walker2d-random-v2"))
+    for row in run.curve:
+        bound = row["eval/model_return"] - row["eval/model_return_spread"]
+        assert row["eval/model_return_lower_bound"] == bound and row["eval/model_return_spread"] > 0
     estimates = {
         "eval/model_return": [1.0, 2.0, 3.0],
         "eval/model_return_lower_bound": [1.0, 0.0, -1.0],
