@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from doof_ext import pipeline
 from doof_ext.algorithm import finetune_dynamics
-from doof_ext.algorithm.guard import Attempt, Verdict, held_out_rows, objections, suspicions
+from doof_ext.algorithm.guard import Attempt, GuardedData, Verdict, held_out_rows, objections, suspicions
 from doof_ext.data.dataset import Dataset
 from doof_ext.data.recipe import generate
 from doof_ext.evaluation.model_error import ModelError
@@ -96,6 +96,14 @@ def test_clean_steps_raise_no_suspicion(recorded):
 )
 def test_steps_that_nothing_should_be_learned_from_are_told(recorded, damage, said):
     assert any(said in line for line in suspicions(damage(recorded["online"]), recorded["offline"]))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_steps_too_few_to_learn_from_and_to_be_judged_by_are_told(recorded, steps):
+    columns = ("observations", "actions", "next_observations", "rewards", "terminals", "timeouts")
+    online = _with(recorded["online"], **{name: getattr(recorded["online"], name)[:steps] for name in columns})
+    guarded = GuardedData(online, recorded["offline"], steps)
+    assert f"D_on has {steps} steps, too few to learn from some and judge by others" in guarded.verdict().reasons
 
 
 def test_what_counts_against_a_finetuned_dynamics():
