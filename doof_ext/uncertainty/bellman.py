@@ -9,6 +9,8 @@ import torch
 from doof_ext.uncertainty.base import EnsemblePrediction, UncertaintyEstimator
 from doof_ext.uncertainty.settings import EstimatorSettings
 
+_ROWS = 1024  # at once: a layer's output is still in the cache when the next layer reads it
+
 
 class ModelBellmanInconsistency(UncertaintyEstimator):
     """The elites' disagreement about the value of the next state.
@@ -32,6 +34,6 @@ class ModelBellmanInconsistency(UncertaintyEstimator):
     ) -> torch.Tensor:
         """std over elites of the mean over samples of the minimum target Q at (s', a' ~ π) → [B, 1]."""
         samples = prediction.sample_next_obs(self.num_samples)  # [S, elites, B, O]
-        next_obs = samples.flatten(0, 2)
-        next_actions, _ = policy.actforward(next_obs)
-        return policy.target_q(next_obs, next_actions).view(*samples.shape[:-1], 1).mean(0).std(0)
+        blocks = samples.flatten(0, 2).split(_ROWS)
+        values = torch.cat([policy.target_q(next_obs, policy.actforward(next_obs)[0]) for next_obs in blocks])
+        return values.view(*samples.shape[:-1], 1).mean(0).std(0)
