@@ -9,6 +9,7 @@ same precision. The last table has the parts of our epoch, with a checkpoint eve
 
 import argparse
 import contextlib
+import copy
 import io
 import itertools
 import json
@@ -37,6 +38,7 @@ from doof_ext.learning.factory import build_fake_buffer, build_policy
 from doof_ext.learning.policy_trainer import DOOFTrainer
 from doof_ext.learning.replay_buffer import Mixture, TensorReplayBuffer
 from doof_ext.tasks import get_spec, make_env
+from doof_ext.uncertainty import make_estimator
 
 SPEC = get_spec("hopper-medium-v2")
 HIDDEN, MEMBERS, LAYERS, BATCH = 256, 7, (200, 200, 200, 200), 256
@@ -119,15 +121,20 @@ def load_behaviour(actor):
 
 
 def kits_policy(config, dynamics):
-    """The policy of the kit's run_mopo.py."""
+    """The policy of the kit's run_mopo.py, or of its run_mobile.py."""
     actor = kit.ActorProb(
         backbone := kit.MLP(SPEC.obs_dim, [HIDDEN, HIDDEN]),
         kit.TanhDiagGaussian(backbone.output_dim, SPEC.action_dim, unbounded=True, conditioned_sigma=True),
         config.device,
     )
     critics = [kit.Critic(kit.MLP(SPEC.obs_dim + SPEC.action_dim, [HIDDEN, HIDDEN]), config.device) for _ in range(2)]
-    rates = (config.actor_lr, config.critic_lr, config.critic_lr)
-    optims = [torch.optim.Adam(net.parameters(), lr=lr) for net, lr in zip((actor, *critics), rates, strict=True)]
+    actor_optim = torch.optim.Adam(actor.parameters(), lr=config.actor_lr)
+    if config.algo == "mobile":
+        ensemble = torch.nn.ModuleList(critics)
+        optims = actor_optim, torch.optim.Adam(ensemble.parameters(), lr=config.critic_lr)
+        settings = dict(alpha=config.alpha, num_samples=config.num_samples, deterministic_backup=True)
+        return kit.MOBILEPolicy(dynamics, actor, ensemble, *optims, penalty_coef=config.penalty_coef, **settings)
+    optims = [actor_optim, *(torch.optim.Adam(net.parameters(), lr=config.critic_lr) for net in critics)]
     log_alpha = torch.zeros(1, requires_grad=True, device=config.device)
     alpha = (-float(SPEC.action_dim), log_alpha, torch.optim.Adam([log_alpha], lr=config.alpha_lr))
     return kit.MOPOPolicy(dynamics, actor, *critics, *optims, alpha=alpha)
@@ -204,6 +211,20 @@ def bench_sac(kits, ours, args):
     functions = [train_kits, train_ours, products(SAC_PRODUCTS, args.device)]
     repeated = [lambda function=function: [function() for _ in range(args.steps)] for function in functions]
     return [value / args.steps for value in medians(repeated, args.repeats)]
+
+
+def bench_mobile(kits, ours, args):
+    """A step of MOBILE on the same dynamics: ten next states of each of five elites, and their values, for each row."""
+    settings = dict(task=SPEC.name, algo="mobile", device=args.device)
+    config = resolve(Config(**settings), set(settings))
+    dynamics = copy.copy(ours.dynamics)
+    dynamics.estimator = make_estimator("mobile", config)
+    policies = kits_policy(config, kits.dynamics), build_policy(config, SPEC, dynamics, -config.penalty_coef)
+    real, fake = ours.real.sample(12), ours.real.sample(BATCH - 12)
+    valued = config.num_samples * config.n_elites * BATCH
+    inconsistency = network(BATCH, MODEL, MEMBERS) + network(valued, ACTOR) + network(valued, CRITIC, 2)
+    functions = [lambda policy=policy: policy.learn({"real": real, "fake": fake}) for policy in policies]
+    return medians([*functions, products([*SAC_PRODUCTS, *inconsistency], args.device)], args.repeats)
 
 
 def bench_rollout(kits, ours, args):
@@ -329,6 +350,7 @@ WORKS = {
     "sac_step": bench_sac,
     "rollout": bench_rollout,
     "epoch": bench_epoch,
+    "mobile_step": bench_mobile,
     "dynamics_step": bench_dynamics,
     "buffer_sample": bench_sample,
     "load_1e6": bench_load,
