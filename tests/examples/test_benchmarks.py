@@ -133,3 +133,12 @@ def test_the_docs_steps_of_baselines_are_the_reports():
     assert report["machine"] in page and report["threads"] == 1
     for algo, found in report["milliseconds"].items():
         assert f"| `{algo}` | {found['corl']:.1f} | {found['ours']:.1f} | {found['ratio']:.1f} |" in page
+
+
+def test_the_docs_table_of_cql_beside_corl_is_the_reports():
+    page = (ROOT / "docs" / "baselines.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "cql_beside_corl.json").read_text())
+    assert f"a mean reward of {report['mean_reward']:.2f}" in page
+    for theirs, mine in zip(report["rows"]["corl"], report["rows"]["ours"], strict=True):
+        cells = [f"{row['score']:.1f} | {row['value']:.1f} | {row['gap']:.1f}" for row in (theirs, mine)]
+        assert f"| {theirs['step']} | {cells[0]} | {cells[1]} |" in page
