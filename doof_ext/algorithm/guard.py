@@ -17,7 +17,7 @@ from doof_ext.files import finite
 SHARE = 0.1  # of D_on's steps that are held out, at least
 TOLERANCE = 0.05  # by which the error on D may grow
 _SAME = 1e-3  # of a column's standard deviation: rounding
-_FEWEST = 2  # steps that stage 4 learns from: one is held out of them, for its stopping rule
+FEWEST = 2  # steps that stage 4 learns from: one is held out of them, for its stopping rule
 _ENOUGH = 5  # episodes of which the first observations can be compared
 _UNLIKE = 3.0  # ranges of D's first observations that D_on's may lie beyond them
 
@@ -121,7 +121,7 @@ class GuardedData:
     def verdict(self) -> Verdict:
         """What speaks against D_on itself, before anything is trained on it."""
         reasons = suspicions(self._online, self._offline)
-        if len(self.training["rewards"]) < _FEWEST:
+        if len(self.training["rewards"]) < FEWEST:
             reasons.append(f"D_on has {len(self._online)} steps, too few to learn from some and judge by others")
         return Verdict(reasons, [], len(self.held_out["rewards"]))
 

@@ -160,7 +160,7 @@ def dataset_from_columns(
 
     Absent timeouts are inferred where a next observation differs from the next row's observation; absent next
     observations are the next row's, where timeouts separate the episodes. ``metadata["reconstructed"]`` then says so,
-    and ``metadata["rewards_left_out"]`` which part of the rewards was left out with the last steps of episodes.
+    and ``rewards_left_out`` and ``terminals_left_out`` beside it what went with the last steps of episodes.
 
     Args:
         label: Names the arrays' origin in errors.
@@ -169,7 +169,8 @@ def dataset_from_columns(
         spec: The task's spec, to check the dimensions against.
 
     Raises:
-        UserError: An array is missing, empty, of a wrong shape, not of numbers, or not finite.
+        UserError: An array is missing, empty, of a wrong shape, not of numbers, or not finite; a flag has more values
+            than two.
     """
     if metadata is None:
         metadata = _metadata_of(columns)
@@ -190,11 +191,11 @@ def dataset_from_columns(
         _check(label, name, column, count, name in widths or name.startswith("infos/"), widths.get(name))
     for name in _FLAGS:
         if name in columns:
-            columns[name] = columns[name].astype(bool, copy=False)
+            columns[name] = _as_flags(label, name, columns[name])
     metadata = dict(metadata or {})
     if "next_observations" not in columns:
-        columns, told, lost = episodes.reconstruct_next_observations(label, columns)
-        metadata |= {"reconstructed": told, "rewards_left_out": lost}
+        columns, left_out = episodes.reconstruct_next_observations(label, columns)
+        metadata |= left_out
     if columns["observations"].shape != columns["next_observations"].shape:
         raise UserError(f"{label}: observations and next_observations differ in shape")
     if "timeouts" not in columns:
@@ -227,6 +228,17 @@ def _check(label: object, name: str, column: Any, count: int, is_matrix: bool, w
     if bad:
         rows = f"{len(bad)} of {count} rows, first in row {bad[0]}"
         raise UserError(f"{label}: {name} is NaN, infinite or beyond {LARGEST:g} in {rows}")
+
+
+def _as_flags(label: object, name: str, column: np.ndarray) -> np.ndarray:
+    """Flags [N] as bool; raises UserError for anything but 0 and one positive whole number, as 1 or 255."""
+    if column.dtype == bool:
+        return column
+    values = np.unique(column)
+    raised = values[values != 0]
+    if len(raised) > 1 or not ((raised > 0) & (raised % 1 == 0)).all():
+        raise UserError(f"{label}: {name} holds {', '.join(f'{value:g}' for value in values[:4])}; a flag is 0 or 1")
+    return column.astype(bool)
 
 
 def _unusable(rows: np.ndarray) -> np.ndarray:

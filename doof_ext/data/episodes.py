@@ -67,8 +67,8 @@ def infer_timeouts(columns: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
 
 def reconstruct_next_observations(
     label: object, columns: Mapping[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], str, float]:
-    """Columns with next_observations taken from the following row, and a sentence on what was left out.
+) -> tuple[dict[str, np.ndarray], dict[str, str | float]]:
+    """Columns with next_observations taken from the following row, and what was left out.
 
     The last step of an episode has no following row: it is left out, and the step before it, which stays, is marked as
     a timeout.
@@ -78,7 +78,8 @@ def reconstruct_next_observations(
         columns: Arrays [N, ·] by D4RL's names.
 
     Returns:
-        (columns, sentence, the part of all rewards' magnitudes that was left out).
+        The columns, and metadata: ``reconstructed``, a sentence; ``rewards_left_out``, which part of all rewards'
+        magnitudes was left out; ``terminals_left_out``, how many terminals, which is all of them.
 
     Raises:
         UserError: There are no timeouts, so a row may follow one of another episode; or no step would be left.
@@ -98,4 +99,5 @@ def reconstruct_next_observations(
     left_out = f"left out, for want of a following row: {cut} cut and {terminal} terminal last steps of episodes"
     paid = abs(columns["rewards"].astype(np.float64))
     lost = float(paid[ends].sum() / paid.sum()) if paid.any() else 0.0
-    return reconstructed, f"next_observations are the following rows' observations; {left_out}", lost
+    told = f"next_observations are the following rows' observations; {left_out}"
+    return reconstructed, {"reconstructed": told, "rewards_left_out": lost, "terminals_left_out": terminal}

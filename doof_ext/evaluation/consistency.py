@@ -205,6 +205,18 @@ def _still_actions(env: Any, dataset: Dataset) -> list[str]:
     ]
 
 
+def _normalised_actions(env: Any, dataset: Dataset) -> list[str]:
+    """A warning of actions that fill -1 to 1 in every dimension where the action space is at least twice as wide."""
+    reach = np.maximum(abs(env.action_space.low), abs(env.action_space.high))
+    largest = abs(dataset.actions).max(0)
+    if not ((reach >= 2) & (largest > 0.9) & (largest < 1 + 1e-4)).all():
+        return []
+    return [
+        f"WARNING: recorded actions lie within -1 and 1, where the action space goes to {reach.max():g}: were they "
+        "normalised? Record them as the system takes them"
+    ]
+
+
 def _unit_findings(dataset: Dataset) -> list[str]:
     """Warnings of observations whose units or offsets networks learn badly from: no task of D4RL has such."""
     observations = dataset.observations
@@ -249,6 +261,11 @@ def reconstruction_findings(dataset: Dataset, name: str = "data") -> list[str]:
     if lost > _MUCH:
         part = f"{100 * lost:.0f} % of the rewards' magnitude was" if dataset.rewards.any() else "all rewards were"
         findings.append(f"WARNING: {part} on the steps that are left out; record next_observations to keep them")
+    if dataset.metadata.get("terminals_left_out"):
+        findings.append(
+            f"WARNING: all {dataset.metadata['terminals_left_out']} terminals were on the steps that are left out, so "
+            "that nothing tells whether the termination rule is right; record next_observations to keep them"
+        )
     starts, _ = episodes.bounds(dataset)
     if len(starts) > len(dataset) / 2:
         findings.append(
@@ -298,7 +315,8 @@ def check_consistency(env: Any, rule: Callable[..., Any] | None, dataset: Datase
     made_by = dataset.metadata.get("recipe_version", VERSION)
     if made_by != VERSION:
         findings.append(f"WARNING: the data are of version {made_by} of the recipes; {VERSION} makes other data")
-    findings += [*_still_actions(env, dataset), *_unit_findings(dataset), *_order_findings(dataset)]
+    findings += [*_still_actions(env, dataset), *_normalised_actions(env, dataset)]
+    findings += [*_unit_findings(dataset), *_order_findings(dataset)]
     findings += reconstruction_findings(dataset)
     if not dataset.rewards.any():
         findings.append("WARNING: every reward in the data is 0: there is nothing to be good at")

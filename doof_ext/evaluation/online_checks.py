@@ -12,7 +12,10 @@ from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.consistency import TOLERANCE, denied_terminals, replay, unrecorded_terminals
 
 _NAMED = 3  # dimensions that a line names at most
-_SPREAD = 20  # times the standard deviation of D's that is no matter of where the policy went
+_SPREAD = (
+    20  # times the standard deviation of D's that is no matter of where the policy went; of rewards, times the size
+)
+_NARROW = 0.1  # part of D's range of actions, likewise
 
 
 def check_online_steps(
@@ -41,19 +44,27 @@ def check_online_steps(
         "actions": list(online.actions.shape),
         "nan": 0,
     }
-    broken, _ = episodes.breaks(online, offline.observations.std(0, dtype=np.float64))
+    broken, followed = episodes.breaks(online, offline.observations.std(0, dtype=np.float64))
+    found["breaks"], found["followed"] = broken, followed
     if len(starts) == 1 and broken:
         refused.append(f"all steps are one episode, but {broken} do not lead to the next: where do episodes end?")
-    found["steps_of_offline"] = _known_steps(offline, online)
+    elif 2 * broken > followed:
+        refused.append(
+            f"{broken} of {followed} steps do not lead to the observation of the step after them: are the rows in "
+            "order?"
+        )
+    found["steps_of_offline"] = known_steps(offline, online)
     low, high = np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32)
     margin = 1e-4 * np.maximum(high - low, 1)
     outside = int(((online.actions < low - margin) | (online.actions > high + margin)).any(1).sum())
     found["action_range"] = [online.actions.min(0).tolist(), online.actions.max(0).tolist()]
     found["action_bounds"] = [low.tolist(), high.tolist()]
+    width, moved = np.ptp(online.actions, 0), np.ptp(offline.actions, 0)
+    found["actions_narrow"] = bool((width < _NARROW * moved).all())
     found["actions_outside"] = outside
     if outside:
         refused.append(f"{outside} of {len(online)} actions lie outside the action space: other units?")
-    found |= _observations(offline, online)
+    found |= _rewards(offline, online) | _observations(offline, online)
     far = found["other_units"]
     if far:
         refused.append(f"observations of {_named(far, spec.observation_names)} are far outside D's: other units?")
@@ -69,13 +80,22 @@ def check_online_steps(
     return found, refused
 
 
-def _known_steps(offline: Dataset, online: Dataset) -> int:
-    """How many of D_on's transitions are, to the bit, those of D."""
+def known_steps(old: Dataset, new: Dataset) -> int:
+    """How many transitions of ``new`` are, to the bit, some of ``old``."""
     names = ("observations", "actions", "rewards", "next_observations")
-    new, old = (np.hstack([part.transitions()[name] for name in names]) for part in (online, offline))
-    rows = [row.tobytes() for row in new]
-    known = set(rows).intersection(row.tobytes() for row in old)
+    rows, others = ([row.tobytes() for row in np.hstack([part.transitions()[n] for n in names])] for part in (new, old))
+    known = set(rows).intersection(others)
     return sum(row in known for row in rows)
+
+
+def _rewards(offline: Dataset, online: Dataset) -> dict[str, Any]:
+    """Both ranges, and whether sizes differ by what is no matter of the policy; where none is paid yet, they do not."""
+    sizes = [float(abs(part.rewards).mean(dtype=np.float64)) for part in (online, offline)]
+    return {
+        "reward_range": [float(online.rewards.min()), float(online.rewards.max())],
+        "offline_reward_range": [float(offline.rewards.min()), float(offline.rewards.max())],
+        "rewards_differ": min(sizes) > 0 and max(sizes) > _SPREAD * min(sizes),
+    }
 
 
 def _observations(offline: Dataset, online: Dataset) -> dict[str, Any]:
@@ -116,6 +136,18 @@ def online_table(found: dict[str, Any], names: Sequence[str] | None = None) -> l
     bounds = f"within {min(found['action_bounds'][0]):g} to {max(found['action_bounds'][1]):g}"
     if found["actions_outside"]:
         bounds = f"WARNING: {found['actions_outside']} outside the action space"
+    actions = f"{low.min():.4g} to {high.max():.4g}, {bounds}"
+    if found["actions_narrow"]:
+        actions = f"WARNING: {actions}; less than a tenth of D's range in every dimension: other units?"
+    rewards = "{:.4g} to {:.4g}; D {:.4g} to {:.4g}".format(*found["reward_range"], *found["offline_reward_range"])
+    if found["rewards_differ"]:
+        rewards = (
+            f"WARNING: {rewards}; on average more than {_SPREAD} times D's, or less than a {_SPREAD}th: other units?"
+        )
+    order = "each leads to the next one's observation"
+    if found["breaks"]:
+        warning = "WARNING: " if found["breaks"] > 0.01 * found["followed"] else ""
+        order = f"{warning}{found['breaks']} of {found['followed']} do not lead to the next one's observation"
     beyond = found["dimensions_outside"]
     bounds_of = zip(*found["observation_range"], *found["offline_range"], strict=True)
     notes = [f"{least:.4g} to {most:.4g}; D {a:.4g} to {b:.4g}" for least, most, a, b in bounds_of]
@@ -126,8 +158,10 @@ def online_table(found: dict[str, Any], names: Sequence[str] | None = None) -> l
     rows = {
         "shapes": f"observations {found['observations']}, actions {found['actions']}",
         "episodes": str(found["episodes"]) if found["episodes"] > 1 else "WARNING: all steps are one episode",
+        "order of steps": order,
         "NaN, infinity": "none",
-        "actions": f"{low.min():.4g} to {high.max():.4g}, {bounds}",
+        "actions": actions,
+        "rewards": rewards,
         "observations": ranges,
         "rows outside D's box": f"{100 * found['rows_outside']:.1f} %",
         "terminals": agrees,

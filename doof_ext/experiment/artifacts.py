@@ -247,10 +247,11 @@ def session_steps(files: RunFiles, round: int, record: OnlineRecord, log: Callab
     """The steps of a session's journal; raises UserError unless all are there."""
     path = files.journal(round)
     journal = OnlineJournal(path if os.path.exists(path) else None, log)
-    if len(journal) != record.steps:
+    taken = len(journal)
+    if taken != record.steps:
+        early = f", or open it with steps={taken} to end it" if taken >= 2 else ""  # no session is of fewer
         raise UserError(
-            f"{files.directory}: its OnlineSession has {len(journal)} of {record.steps} steps; take the rest, or open "
-            f"it with steps={len(journal)} to end it"
+            f"{files.directory}: its OnlineSession has {taken} of {record.steps} steps; take the rest{early}"
         )
     steps = journal.dataset()
     steps.metadata = {"collected_by": "doof_ext.OnlineSession"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
 from types import TracebackType
 from typing import Any
 
@@ -27,6 +28,8 @@ from doof_ext.experiment.online_record import (
 )
 from doof_ext.files import read_json
 from doof_ext.learning.acting import StepActor
+
+_ROUNDING = 1e-4  # of an observation, or of 1: not another observation
 
 
 class OnlineSession:
@@ -145,7 +148,9 @@ class OnlineSession:
         """The action to take now.
 
         Args:
-            observation: The system's, [O], in the units of the data.
+            observation: The system's, [O], in the units of the data: within an episode the one that was recorded last.
+                Another one, as of sensors read anew, is warned of, since steps that do not follow one another may be
+                refused.
 
         Returns:
             The action [A], float32, within the task's bounds.
@@ -159,6 +164,7 @@ class OnlineSession:
         if self._pending is not None:
             raise UserError("act was called twice: record the step first, or call end_episode, which drops it")
         obs = self._checked("observation", observation)
+        self._warn_of_a_gap(obs)
         seed = None if self._deterministic else int(self._seeds[len(self), 0])
         base = None if self._base is None else self._base.act
         action = self._within.act(self._actor.act, base, obs, self.starts_episode, seed)
@@ -167,6 +173,17 @@ class OnlineSession:
             raise DivergenceError(f"the policy's action {action} does not fit the action space; do not take it")
         self._pending = obs, action
         return action.copy()
+
+    def _warn_of_a_gap(self, obs: np.ndarray) -> None:
+        if self.starts_episode:
+            return
+        gap = abs(obs - self._journal.rows[-1]["next_observations"])
+        if not (gap <= _ROUNDING * np.maximum(abs(obs), 1)).all():
+            warnings.warn(
+                f"act was given another observation than was recorded last, {gap.max():.2g} away in dimension "
+                f"{gap.argmax()}: give it the recorded one, or call end_episode where another episode begins",
+                stacklevel=3,
+            )
 
     def record(self, next_observation: Any, reward: float, terminal: bool, truncated: bool) -> None:
         """Writes the step that was taken with the last action into the run's journal.

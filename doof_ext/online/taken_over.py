@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from doof_ext import data
+from doof_ext.algorithm.guard import FEWEST, held_out_rows
 from doof_ext.config import Config
-from doof_ext.data.dataset import Dataset, concatenate
+from doof_ext.data.dataset import Dataset, concatenate, read_dataset
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.errors import UserError, unreadable
 from doof_ext.evaluation.consistency import reconstruction_findings
-from doof_ext.evaluation.online_checks import check_online_steps, online_table
+from doof_ext.evaluation.online_checks import check_online_steps, known_steps, online_table
 from doof_ext.experiment import run_directory
 from doof_ext.experiment.artifacts import RunFiles, session_steps
 from doof_ext.experiment.online_record import OnlineRecord, OnlineSteps, check_waits, reached, read_online_record
@@ -76,6 +78,11 @@ def _of_files(config: Config, files: RunFiles, env: Any, offline: Dataset) -> On
     digests = [part.dataset.sha256() for part in loaded]
     if len(set(digests)) < len(digests):
         raise UserError(f"--online-data {label}: the same steps are given twice")
+    _refuse_known(label, [(part.id, part.dataset) for part in loaded], _earlier_rounds(files, round))
+    if config.guard == "on" and round == 1 and (~held_out_rows(steps)).sum() < FEWEST:
+        raise UserError(
+            f"--online-data {label}: {len(steps)} steps are too few for --guard on, which holds out some of them"
+        )
     listed = [
         {"source": part.source, "id": part.id, "steps": len(part.dataset), "sha256": sha256}
         for part, sha256 in zip(loaded, digests, strict=True)
@@ -83,6 +90,27 @@ def _of_files(config: Config, files: RunFiles, env: Any, offline: Dataset) -> On
     record = OnlineRecord("files", len(steps), digest, listed, checks)
     notes = [line for part in loaded for line in reconstruction_findings(part.dataset, part.id)]
     return OnlineSteps(round, record, steps, [*notes, *online_table(checks, env.spec.observation_names)])
+
+
+def _earlier_rounds(files: RunFiles, round: int) -> list[tuple[str, Dataset]]:
+    """The online steps of the rounds before one, by name, whoever took them."""
+    found = []
+    for earlier in range(1, round):
+        given, journal = files.online_steps(earlier), files.journal(earlier)
+        steps = read_dataset(given) if os.path.exists(given) else OnlineJournal(journal).dataset()
+        found.append((f"round {earlier}'s", steps))
+    return found
+
+
+def _refuse_known(label: str, parts: Sequence[tuple[str, Dataset]], earlier: Sequence[tuple[str, Dataset]]) -> None:
+    """Raises UserError where half of a file's steps, or of what went before it, are in both."""
+    for index, (name, steps) in enumerate(parts):
+        for other, others in [*earlier, *parts[:index]]:
+            shared = known_steps(others, steps)
+            if 2 * shared >= min(len(steps), len(others)):
+                raise UserError(
+                    f"--online-data {label}: {shared} steps of {name} are in {other} as well; give each step once"
+                )
 
 
 def _of_session(config: Config, files: RunFiles, env: Any, offline: Dataset) -> OnlineSteps | None:

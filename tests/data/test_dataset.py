@@ -188,6 +188,16 @@ def test_what_is_missing_or_no_array_is_named(tmp_path, dataset):
         assert "not a whole" not in str(caught.value)
 
 
+@pytest.mark.parametrize("values", [(-1, 1), (0, 1, 2), (0, 0.3)])
+def test_flags_are_zero_and_one_positive_number(dataset, values):
+    columns = {name: getattr(dataset, name) for name in ("observations", "actions", "next_observations", "rewards")}
+    flags = np.resize(np.array(values), len(dataset))
+    with pytest.raises(UserError, match=r"file: terminals holds .*; a flag is 0 or 1"):
+        dataset_from_columns("file", columns | {"terminals": flags})
+    whole = dataset_from_columns("file", columns | {"terminals": 255 * dataset.terminals.astype(np.uint8)})
+    np.testing.assert_array_equal(whole.terminals, dataset.terminals)
+
+
 def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "d.hdf5"):

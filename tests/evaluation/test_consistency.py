@@ -20,7 +20,8 @@ from doof_ext.evaluation.consistency import (
     replay,
     unrecorded_terminals,
 )
-from doof_ext.tasks import TaskSpec, make_env
+from doof_ext.tasks import TaskSpec, make_env, spec_of_data
+from doof_ext.tasks.no_env import NoEnv
 
 RULE = kit.get_termination_fn("hopper")
 
@@ -203,6 +204,24 @@ def test_rewards_that_went_with_the_last_steps_are_warned_of(env, dataset):
     assert f"WARNING: {share:.0f} % of the rewards' magnitude was" in "".join(check_consistency(env, RULE, mostly))
     lines = check_consistency(env, RULE, dataclasses.replace(dataset, rewards=0 * dataset.rewards))
     assert "WARNING: every reward in the data is 0: there is nothing to be good at" in lines
+
+
+def test_terminals_that_went_with_the_last_steps_are_warned_of(env, dataset):
+    """Whatever the rule says, there is no terminal left to compare it with."""
+    never = lambda obs, actions, next_obs: torch.zeros(len(obs), 1, dtype=torch.bool)  # noqa: E731
+    lines = check_consistency(env, never, _read_without(dataset, "next_observations"))
+    all_of = f"WARNING: all {dataset.terminals.sum()} terminals were on the steps that are left out, so that nothing"
+    assert any(line.startswith(all_of) for line in lines)
+    assert not any("terminals were" in line for line in check_consistency(env, never, dataset))
+
+
+def test_actions_that_look_normalised_are_warned_of(env, dataset):
+    system = NoEnv(spec_of_data("wide", "never", (-20.0,) * 3, (20.0,) * 3), 11, 3)
+    said = "recorded actions lie within -1 and 1, where the action space goes to 20: were they normalised?"
+    assert any(said in line for line in check_consistency(system, None, dataset))
+    assert not any(said in line for line in check_consistency(env, None, dataset))
+    half = dataclasses.replace(dataset, actions=10 * dataset.actions)
+    assert not any(said in line for line in check_consistency(system, None, half))
 
 
 def test_rows_that_do_not_follow_one_another_are_warned_of(env, dataset):

@@ -65,6 +65,35 @@ def test_a_file_that_is_given_twice_is_refused(waiting, collected, tmp_path):
         pipeline.run(resumed(waiting, online_data=paths))
 
 
+def test_a_file_that_has_another_ones_steps_is_refused(waiting, collected, tmp_path):
+    """As a log that goes on from day to day, given with the first day's."""
+    monday, both = str(tmp_path / "monday.hdf5"), str(tmp_path / "both.hdf5")
+    write_dataset(monday, _part(collected, slice(0, 60)))
+    write_dataset(both, collected)
+    before = files_of(waiting)
+    for paths in ((monday, both), (both, monday)):
+        with pytest.raises(UserError, match=r"60 steps of .* are in .* as well; give each step once"):
+            pipeline.run(resumed(waiting, online_data=paths))
+    assert files_of(waiting) == before
+
+
+def test_the_steps_of_an_earlier_round_are_refused(settings, collected, tmp_path):
+    first, both = str(tmp_path / "first.hdf5"), str(tmp_path / "both.hdf5")
+    write_dataset(first, _part(collected, slice(0, 60)))
+    write_dataset(both, collected)
+    run = stop(settings(rounds=2, stop_after="explore"))
+    stop(resumed(run, online_data=(first,), stop_after="explore"))
+    with pytest.raises(UserError, match=r"60 steps of .* are in round 1's as well; give each step once"):
+        pipeline.run(resumed(run, online_data=(both,)))
+
+
+def test_two_steps_are_too_few_for_the_guard_before_anything_is_trained(settings, collected, tmp_path):
+    write_dataset(tmp_path / "two.hdf5", _part(collected, slice(0, 2)))
+    run = stop(settings(guard="on", stop_after="explore"))
+    with pytest.raises(UserError, match="2 steps are too few for --guard on"):
+        pipeline.run(resumed(run, online_data=(str(tmp_path / "two.hdf5"),)))
+
+
 def test_several_files_of_any_length_are_the_online_steps(settings, collected, tmp_path, capsys, monkeypatch):
     run = stop(settings(stop_after="explore"))
     paths = str(tmp_path / "a.hdf5"), str(tmp_path / "b.hdf5")
@@ -180,6 +209,10 @@ def _in_degrees(steps):
     return np.concatenate([steps.observations[:, :1], np.rad2deg(steps.observations[:, 1:])], axis=1)
 
 
+def _shuffled(steps):
+    return _part(steps, np.random.default_rng(0).permutation(len(steps)))
+
+
 def _none(steps):
     return np.zeros(len(steps), bool)
 
@@ -200,6 +233,7 @@ def _none(steps):
         (_with(rewards=_nan), "rewards is NaN, infinite"),
         (lambda d: _part(d, slice(0, 1)), "one transition only"),
         (_with(terminals=_none, timeouts=_none), "all steps are one episode, but .* do not lead to the next"),
+        (_shuffled, "do not lead to the observation of the step after them: are the rows in order?"),
         (_with(terminals=_deny), "the termination rule disagrees with the recorded terminals"),
         (_with(states=lambda d: {"qpos": np.zeros((130, 9)), "qvel": np.zeros((130, 9))}), "infos/qpos has 9 columns"),
     ],
@@ -299,3 +333,34 @@ def test_a_unit_too_small_shows_in_the_spread(env, collected, dataset):
     found, _ = check_online_steps(env, build_termination_fn(env.spec), dataset, small)
     assert found["spread_differs"] == [3]
     assert "WARNING: more than 20 times D's, or less than a 20th, in dimension 3" in "\n".join(online_table(found))
+
+
+def test_rewards_and_actions_in_other_units_are_warned_of(env, collected, dataset):
+    rule = build_termination_fn(env.spec)
+    lines = "\n".join(online_table(check_online_steps(env, rule, dataset, collected)[0]))
+    assert "WARNING" not in lines and "each leads to the next one's observation" in lines
+    rewards = f"{collected.rewards.min():.4g} to {collected.rewards.max():.4g}; D {dataset.rewards.min():.4g}"
+    assert rewards in lines
+    for factor in (1000, 0.001):
+        scaled = dataclasses.replace(collected, rewards=np.float32(factor) * collected.rewards)
+        lines = "\n".join(online_table(check_online_steps(env, rule, dataset, scaled)[0]))
+        assert "on average more than 20 times D's, or less than a 20th: other units?" in lines
+    small = dataclasses.replace(collected, actions=collected.actions * np.float32(0.05))
+    lines = "\n".join(online_table(check_online_steps(env, rule, dataset, small)[0]))
+    assert "WARNING: -0.0" in lines and "less than a tenth of D's range in every dimension: other units?" in lines
+
+
+def test_no_reward_yet_is_no_other_unit(env, collected, dataset):
+    unpaid = dataclasses.replace(collected, rewards=0 * collected.rewards)
+    found, _ = check_online_steps(env, build_termination_fn(env.spec), dataset, unpaid)
+    assert not found["rewards_differ"]
+
+
+def test_steps_that_do_not_follow_one_another_show_in_the_table(env, collected, dataset):
+    shifted = dataclasses.replace(collected, next_observations=collected.next_observations.copy())
+    inner = np.flatnonzero(~(collected.terminals | collected.timeouts))[:10]
+    shifted.next_observations[inner] += 1
+    found, refused = check_online_steps(env, build_termination_fn(env.spec), dataset, shifted)
+    of = len(np.flatnonzero(~(collected.terminals | collected.timeouts)[:-1]))
+    assert f"WARNING: 10 of {of} do not lead to the next one's observation" in "\n".join(online_table(found))
+    assert not any("in order" in line for line in refused)

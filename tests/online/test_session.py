@@ -19,6 +19,7 @@ from doof_ext.errors import Interrupted, RunStoppedError, UserError
 from doof_ext.learning.acting import StepActor
 from doof_ext.learning.factory import build_actor, build_dynamics, build_policy
 from doof_ext.tasks import TaskSpec
+from doof_ext.tasks.interaction import reset_env
 
 
 @pytest.fixture
@@ -84,6 +85,19 @@ def test_sessions_go_on_at_the_next_step_in_a_new_episode(waiting, env):
     assert doof_ext.OnlineSession(waiting).remaining == 0  # of the 7 that were asked for last; the run is free again
     summary, _ = pipeline.run(resumed(waiting))
     assert summary["online_steps"] == 7
+
+
+def test_an_observation_that_was_not_recorded_is_warned_of(settings, env, recwarn):
+    with doof_ext.OnlineSession(stop(settings(stop_after="explore"))) as session:
+        observation = reset_env(env)
+        for noise in (0, 1e-6, 0.01):
+            session.act(observation + noise)
+            session.record(observation, 0.0, False, False)
+        session.end_episode()
+        session.act(observation + 1)
+    (warning,) = recwarn
+    assert str(warning.message).startswith("act was given another observation than was recorded last, 0.01 away in dim")
+    assert warning.filename == __file__
 
 
 def test_rounds_wait_one_after_another(settings, env):
@@ -194,3 +208,11 @@ def test_a_full_disk_ends_the_session_and_keeps_what_was_recorded(waiting, env, 
 def _half(file, content):
     file.write(content[: len(content) // 2])
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_session_without_steps_is_not_offered_an_end(settings):
+    run = stop(settings(stop_after="explore"))
+    with doof_ext.OnlineSession(run, steps=9):
+        pass
+    with pytest.raises(UserError, match=r"has 0 of 9 steps; take the rest$"):
+        pipeline.run(resumed(run))
