@@ -47,7 +47,7 @@ def _distance(distance: Mapping[str, Any]) -> list[str]:
         return []
     before, after = (distance["fake_buffer"][when]["mean"] for when in ("before", "after"))
     if before is None:
-        return ["dynamics distance on the fake buffer: none of its states could be simulated"]
+        return ["dynamics distance on the fake buffer: not measured, for no simulator starts in its states"]
     return [f"dynamics distance on the fake buffer, mean: {before:.4g} before, {after:.4g} after finetuning"]
 
 

@@ -265,6 +265,8 @@ def load_function(flag: str, text: str, right: str = "a module nor a function: g
         function = getattr(importlib.import_module(module), name)
     except Exception as error:  # the user's module may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            reason += f"; run this in the folder of {module}.py, or name that folder in PYTHONPATH"
         raise UserError(f"{flag} {text!r}: {reason}") from error
     if not callable(function):
         raise UserError(f"{flag} {text!r} is not a function")

@@ -182,7 +182,10 @@ def test_the_floor_is_a_part_of_the_evaluated_return_or_of_the_datas(settings, e
     [
         ({"max_action_change": (0.1, 0.1)}, "--max-action-change has 2 numbers, an action has 3; give one or all"),
         ({"stop_rule": "never"}, "--stop-rule 'never' is neither a module nor a function: give module:function"),
-        ({"stop_rule": "no_such_module:rule"}, "--stop-rule 'no_such_module:rule': No module named"),
+        (
+            {"stop_rule": "no_such_module:rule"},
+            "--stop-rule 'no_such_module:rule': No module named 'no_such_module'; run this in",
+        ),
         ({"stop_rule": "test_limits:__name__"}, "is not a function"),
         ({"stop_rule": "test_limits:Leaning"}, "--stop-rule: the stop rule fails"),
         ({"stop_rule": "test_limits:_many"}, "where it must give True or False"),
