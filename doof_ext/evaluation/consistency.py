@@ -206,10 +206,10 @@ def _still_actions(env: Any, dataset: Dataset) -> list[str]:
 
 
 def _normalised_actions(env: Any, dataset: Dataset) -> list[str]:
-    """A warning of actions that fill -1 to 1 in every dimension where the action space is at least twice as wide."""
+    """A warning of actions that fill -1 to 1, and go no further, where the action space is at least twice as wide."""
     reach = np.maximum(abs(env.action_space.low), abs(env.action_space.high))
     largest = abs(dataset.actions).max(0)
-    if not ((reach >= 2) & (largest > 0.9) & (largest < 1 + 1e-4)).all():
+    if (largest > 1 + 1e-4).any() or not ((reach >= 2) & (largest > 0.9)).any():
         return []
     return [
         f"WARNING: recorded actions lie within -1 and 1, where the action space goes to {reach.max():g}: were they "

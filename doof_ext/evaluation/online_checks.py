@@ -12,9 +12,7 @@ from doof_ext.data.dataset import Dataset
 from doof_ext.evaluation.consistency import TOLERANCE, denied_terminals, replay, unrecorded_terminals
 
 _NAMED = 3  # dimensions that a line names at most
-_SPREAD = (
-    20  # times the standard deviation of D's that is no matter of where the policy went; of rewards, times the size
-)
+_SPREAD = 20  # times D's standard deviation, or size of rewards, that is no matter of where the policy went
 _NARROW = 0.1  # part of D's range of actions, likewise
 
 
@@ -60,7 +58,7 @@ def check_online_steps(
     found["action_range"] = [online.actions.min(0).tolist(), online.actions.max(0).tolist()]
     found["action_bounds"] = [low.tolist(), high.tolist()]
     width, moved = np.ptp(online.actions, 0), np.ptp(offline.actions, 0)
-    found["actions_narrow"] = bool((width < _NARROW * moved).all())
+    found["actions_narrow"] = bool((moved > 0).any() and (width < _NARROW * moved)[moved > 0].all())
     found["actions_outside"] = outside
     if outside:
         refused.append(f"{outside} of {len(online)} actions lie outside the action space: other units?")
@@ -138,7 +136,7 @@ def online_table(found: dict[str, Any], names: Sequence[str] | None = None) -> l
         bounds = f"WARNING: {found['actions_outside']} outside the action space"
     actions = f"{low.min():.4g} to {high.max():.4g}, {bounds}"
     if found["actions_narrow"]:
-        actions = f"WARNING: {actions}; less than a tenth of D's range in every dimension: other units?"
+        actions = f"WARNING: {actions}; less than a tenth of D's range in every dimension that moves: other units?"
     rewards = "{:.4g} to {:.4g}; D {:.4g} to {:.4g}".format(*found["reward_range"], *found["offline_reward_range"])
     if found["rewards_differ"]:
         rewards = (

@@ -103,7 +103,7 @@ def _earlier_rounds(files: RunFiles, round: int) -> list[tuple[str, Dataset]]:
 
 
 def _refuse_known(label: str, parts: Sequence[tuple[str, Dataset]], earlier: Sequence[tuple[str, Dataset]]) -> None:
-    """Raises UserError where half of a file's steps, or of what went before it, are in both."""
+    """Raises UserError where a file and one before it, or an earlier round, share half of the shorter one's steps."""
     for index, (name, steps) in enumerate(parts):
         for other, others in [*earlier, *parts[:index]]:
             shared = known_steps(others, steps)

@@ -77,7 +77,7 @@ def cloning(medium):
 @pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize(("algo", "steps", "settings"), [("iql", 100_000, {}), ("cql", 2000, {"sampled_actions": 2})])
 def test_values_are_worth_more_than_cloning(medium, cloning, algo, steps, settings):
-    """CQL early on: from 3 000 steps on it comes down to the data's score, as CORL's does (docs/baselines.md)."""
+    """CQL early on: from 3 000 steps on its score jumps, as CORL's does (docs/baselines.md)."""
     agent, _, _ = _trained(medium, algo, steps, **settings)
     assert evaluate(agent, medium[1], 20).mean > cloning + 5
 

@@ -220,6 +220,9 @@ def test_actions_that_look_normalised_are_warned_of(env, dataset):
     said = "recorded actions lie within -1 and 1, where the action space goes to 20: were they normalised?"
     assert any(said in line for line in check_consistency(system, None, dataset))
     assert not any(said in line for line in check_consistency(env, None, dataset))
+    unused = dataclasses.replace(dataset, actions=dataset.actions * np.float32([1, 0, 1]))
+    narrow = NoEnv(spec_of_data("narrow", "never", (-20.0, 0.0, -20.0), (20.0, 1.0, 20.0)), 11, 3)
+    assert any(said in line for line in check_consistency(narrow, None, unused))
     half = dataclasses.replace(dataset, actions=10 * dataset.actions)
     assert not any(said in line for line in check_consistency(system, None, half))
 

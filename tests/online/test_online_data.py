@@ -347,7 +347,11 @@ def test_rewards_and_actions_in_other_units_are_warned_of(env, collected, datase
         assert "on average more than 20 times D's, or less than a 20th: other units?" in lines
     small = dataclasses.replace(collected, actions=collected.actions * np.float32(0.05))
     lines = "\n".join(online_table(check_online_steps(env, rule, dataset, small)[0]))
-    assert "WARNING: -0.0" in lines and "less than a tenth of D's range in every dimension: other units?" in lines
+    assert "WARNING: -0.0" in lines and "less than a tenth of D's range in every dimension that moves" in lines
+    unused = np.float32([1, 0, 1])  # an actuator that neither D nor D_on moves
+    still = dataclasses.replace(dataset, actions=dataset.actions * unused)
+    small = dataclasses.replace(small, actions=small.actions * unused)
+    assert check_online_steps(env, rule, still, small)[0]["actions_narrow"]
 
 
 def test_no_reward_yet_is_no_other_unit(env, collected, dataset):
