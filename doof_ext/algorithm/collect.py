@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from doof_ext.algorithm.context import StageContext
 from doof_ext.algorithm.limits import Act, LimitedCollection, Limits, limits_line
+from doof_ext.checkpointing.random_state import seed_torch
 from doof_ext.data.dataset import Dataset, concatenate
 from doof_ext.data.journal import OnlineJournal
 from doof_ext.evaluation.consistency import terminal_findings
@@ -93,7 +93,7 @@ class OnlineCollector:
         for step in range(len(journal), steps):
             starts = obs is None
             if seeds is not None:
-                torch.manual_seed(int(seeds[step, 0]))
+                seed_torch(int(seeds[step, 0]))
             if starts:
                 if seeds is not None:
                     env.seed(int(seeds[step, 1]))

@@ -15,7 +15,7 @@ from doof_ext.algorithm.collect import OnlineCollector, collection_seed
 from doof_ext.algorithm.context import RunContext
 from doof_ext.baselines.agent import Agent
 from doof_ext.baselines.replay import Replay
-from doof_ext.checkpointing.random_state import generators_kept
+from doof_ext.checkpointing.random_state import generators_kept, seed_torch
 from doof_ext.checkpointing.training_state import Counters, StateAdapter
 from doof_ext.data.dataset import Dataset
 from doof_ext.errors import UserError
@@ -176,7 +176,7 @@ def finetune_online(ctx: RunContext, agent: Agent, replay: Replay, env: Any) -> 
             journal.sync()  # a checkpoint may follow, which must not know of more
         replay.add_step(journal.rows[step])
         agent.count_online_step()
-        torch.manual_seed(int(update_seeds[step]))
+        seed_torch(int(update_seeds[step]))
         training.step()
 
     with training.progress:

@@ -23,8 +23,18 @@ def seed_generators(*origin: int | str) -> int:
     seeds = np.random.SeedSequence(numbers).generate_state(4)
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
-    torch.manual_seed(int(seeds[2]))
+    seed_torch(int(seeds[2]))
     return int(seeds[3])
+
+
+def seed_torch(seed: int) -> None:
+    """Seeds torch's generators, for the draws that ``torch.manual_seed`` gives.
+
+    That keeps a stack trace at each call for the GPUs that are not in use, which takes longer than an action.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def get_random_state() -> dict[str, Any]:
