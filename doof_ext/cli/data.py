@@ -96,21 +96,24 @@ def _of_demonstrations(kind: str, path: str, spec: TaskSpec, steps: int, args: a
 
 def _make(args: argparse.Namespace) -> None:
     spec = _task(args)
-    if spec is None or not args.out:
+    kind, _, name = args.source.partition(":")
+    if (spec is None and kind != "hdf5") or not args.out:
         raise UserError("give --task (or --env-id) and --out, or --info FILE; see --help")
     if args.steps is not None and args.steps < 2:
         raise UserError(f"--steps is {args.steps}; it must be at least 2")
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be at least 0")
     from doof_ext import data
-    from doof_ext.data.dataset import check_writable, first_steps, write_dataset
+    from doof_ext.data.dataset import check_writable, first_steps, read_dataset
     from doof_ext.data.recipe import generate, has_recipe, record_uniform
     from doof_ext.tasks import make_env
 
     check_writable(args.out)
+    if spec is None:  # of a system without a simulator, too
+        _write(args.out, first_steps(read_dataset(os.path.expanduser(name)), args.steps))
+        return
     spec = spec if spec.obs_dim else make_env(spec).spec
     steps: int = args.steps or spec.dataset_steps or 10_000
-    kind, _, name = args.source.partition(":")
     if args.source == "random":
         dataset = record_uniform(spec, steps, args.seed)
     elif kind in FILE_MAKERS.values():
@@ -126,8 +129,14 @@ def _make(args: argparse.Namespace) -> None:
             print(finding)
         dataset.metadata.setdefault("source", f"{loaded.source} {loaded.id}")
         dataset.metadata["task"] = spec.name
-    write_dataset(args.out, dataset)
-    print(f"{args.out}: {len(dataset)} steps, {os.path.getsize(args.out) / 2**20:.1f} MiB")
+    _write(args.out, dataset)
+
+
+def _write(path: str, dataset: Dataset) -> None:
+    from doof_ext.data.dataset import write_dataset
+
+    write_dataset(path, dataset)
+    print(f"{path}: {len(dataset)} steps, {os.path.getsize(path) / 2**20:.1f} MiB")
 
 
 def main(argv: Sequence[str] | None = None, command: str = "make_dataset.py") -> int:

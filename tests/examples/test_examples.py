@@ -1,5 +1,6 @@
 """The scripts beside run_doof.py, as a user types them."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ from conftest import needs_adroit
 
 from doof_ext.checkpointing.training_state import TrainingState
 from doof_ext.cli.data import main
-from doof_ext.data.dataset import Dataset, write_dataset
+from doof_ext.data.dataset import Dataset, read_dataset, write_dataset
 from doof_ext.tasks import make_env
 from doof_ext.uncertainty import estimator_names
 
@@ -115,11 +116,14 @@ def test_a_module_in_the_working_folder_is_an_environment_by_every_command(tmp_p
         (["--task", "hopper-random-v2", "--steps", "1", "--out", "d.hdf5"], "--steps is 1"),
         (["--info", "none.hdf5"], "no dataset file"),
         (["--steps", "many"], "invalid int"),
+        (["--source", "hdf5:none.hdf5", "--out", "d.hdf5"], "no dataset file at none.hdf5"),
     ],
 )
-def test_make_datasets_bad_input_is_one_line(tmp_path, argv, message):
-    done = _run("make_dataset.py", *argv, cwd=tmp_path)
-    assert done.returncode == 2 and message in done.stderr and len(done.stderr.splitlines()) == 1
+def test_make_datasets_bad_input_is_one_line(tmp_path, monkeypatch, capsys, argv, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
     assert not list(tmp_path.iterdir())
 
 
@@ -216,6 +220,14 @@ def test_a_file_that_names_a_task_of_other_dimensions_is_one_line(tmp_path, caps
     write_dataset(tmp_path / "d.hdf5", steps)
     assert main(["--info", str(tmp_path / "d.hdf5")]) == 2
     assert "it observes 4 and acts 1 numbers, hopper-medium-v2 11 and 3; give --task" in capsys.readouterr().err
+
+
+def test_a_file_of_an_unknown_system_is_shortened_without_a_task(tmp_path, monkeypatch, dataset):
+    monkeypatch.chdir(tmp_path)
+    write_dataset("d.hdf5", dataclasses.replace(dataset, metadata={}))
+    assert main(["--source", "hdf5:d.hdf5", "--steps", "50", "--out", "e.hdf5"]) == 0
+    short = read_dataset("e.hdf5")
+    assert len(short) == 50 and np.array_equal(short.rewards, dataset.rewards[:50]) and short.timeouts[-1]
 
 
 def test_your_own_task_runs_as_the_example_shows(tmp_path):
