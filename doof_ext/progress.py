@@ -65,7 +65,8 @@ def policy_epochs(progress: StageProgress) -> Callable[[int, Any, Any], None]:
         if evaluation is not None:
             figures["score"] = f"{evaluation.mean:.1f} ± {evaluation.std:.1f}"
         if estimate is not None:
-            figures["model return"] = f"{estimate.figures['mean']:.4g} ± {estimate.figures['spread']:.2g}"
+            mean, spread = estimate.figures["mean"], estimate.figures["spread"]
+            figures["model return"] = f"{mean:.4g} ± {spread:.2g}" if mean == mean else "none, an elite diverges"
         progress.report(epoch, **figures)
 
     return report

@@ -59,9 +59,8 @@ class CheckpointStore:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise RunStoppedError(
-                f"checkpoint {path} cannot be written ({reason}); the last one before it is kept"
-            ) from error
+            kept = "; the last one before it is kept" if whole else ""
+            raise RunStoppedError(f"checkpoint {path} cannot be written ({reason}){kept}") from error
         for old in {*whole[: 1 - _KEPT], *self._damaged}:
             shutil.rmtree(os.path.join(self._folder, f"state-{old:06d}"), ignore_errors=True)
         return path

@@ -75,12 +75,16 @@ def _model_returns(found: Mapping[str, Any], horizon: int) -> list[str]:
     if not found:
         return []
     lines = [f"{'model return':<14}{'mean':>10}{'least':>10}{'spread':>10}{'penalised':>10}{'before':>10}"]
+    diverged = False
     for name, figures in found.items():
         numbers = [figures[column] for column in ("mean", "pessimistic", "spread", "penalised_mean")]
-        cells = ("-" if number is None else f"{number:.4g}" for number in (*numbers, figures["before"]["mean"]))
+        numbers.append(figures["before"]["mean"])
+        diverged |= None in numbers
+        cells = ("-" if number is None else f"{number:.4g}" for number in numbers)
         lines.append(f"{name:<14}{''.join(f'{cell:>10}' for cell in cells)}")
     what = f"sums of {horizon} predicted rewards in each elite of the finetuned dynamics"
-    return [*lines, f"model return: {what}; penalised: less lambda_off u; before: mean in the pretrained dynamics"]
+    legend = f"model return: {what}; penalised: less lambda_off u; before: mean in the pretrained dynamics"
+    return [*lines, f"{legend}; -: an elite diverges" if diverged else legend]
 
 
 def _verdict(round: int, verdict: Mapping[str, Any]) -> str:
@@ -203,4 +207,4 @@ def _what_is_next(stopped: StoppedAfter, flag: str) -> str:
 
 def _how_to_resume(error: RunStoppedError | Interrupted, flag: str) -> str:
     directory = error.run_directory
-    return f"; resume from its last checkpoint with {flag} {shlex.quote(directory)}" if directory else ""
+    return f"; resume it with {flag} {shlex.quote(directory)}" if directory else ""

@@ -1,5 +1,7 @@
 """Checkpoints: what goes in comes out, and nothing else ever does."""
 
+import errno
+import os
 import random
 import shutil
 
@@ -9,7 +11,7 @@ import torch
 
 from doof_ext.checkpointing import store
 from doof_ext.checkpointing.store import CheckpointStore
-from doof_ext.errors import UserError
+from doof_ext.errors import RunStoppedError, UserError
 
 FILES = ("manifest.json", "state.safetensors")
 
@@ -108,6 +110,20 @@ def test_a_tree_that_cannot_be_held_leaves_the_last_checkpoint(tmp_path):
     with pytest.raises(TypeError, match="cannot hold object"):
         store.save({"odd": object()})
     _assert_same(store.load(), _tree(1))
+
+
+def test_on_a_full_disk_the_last_checkpoint_is_named_where_there_is_one(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    kept = CheckpointStore(tmp_path / "kept")
+    kept.save(_tree(1))
+    monkeypatch.setattr(store, "_write", full)
+    with pytest.raises(RunStoppedError, match=r"\(No space left on device\)$"):
+        CheckpointStore(tmp_path / "new").save(_tree(1))
+    with pytest.raises(RunStoppedError, match="the last one before it is kept"):
+        kept.save(_tree(2))
+    _assert_same(kept.load(), _tree(1))
 
 
 def test_a_checkpoint_of_another_format_is_refused_with_its_version(tmp_path, monkeypatch):

@@ -13,9 +13,10 @@ from doof_ext import pipeline
 from doof_ext.checkpointing.random_state import get_random_state
 from doof_ext.data.dataset import concatenate
 from doof_ext.data.episodes import returns_and_lengths
-from doof_ext.evaluation.model_return import ModelReturns, first_states
+from doof_ext.evaluation.model_return import ModelReturn, ModelReturns, first_states
 from doof_ext.experiment.summary import read_summary
 from doof_ext.learning.factory import build_policy
+from doof_ext.progress import StageProgress, policy_epochs
 from doof_ext.uncertainty import make_estimator
 
 COEF = 0.7
@@ -136,3 +137,11 @@ def test_an_episode_is_as_long_as_the_time_limit_or_as_ds_longest_where_none_is_
     assert pipeline.model_returns(config, unlimited, whole).horizon == 600
     assert pipeline.model_returns(config, unlimited, concatenate(whole, whole)).horizon == 1000
     assert pipeline.model_returns(tiny(horizon=0), spec, dataset) is None
+
+
+def test_an_epochs_line_says_why_a_return_is_none(logger):
+    with StageProgress("1 pretrain policy", 2, logger) as progress:
+        report = policy_epochs(progress)
+        report(1, None, ModelReturn(*np.full((4, 3), 2.0)))
+        report(2, None, ModelReturn(*np.array([[2.0, np.nan, 3.0]] * 4)))
+    assert "model return 2 ± 0" in logger.lines[0] and "model return none, an elite diverges" in logger.lines[1]

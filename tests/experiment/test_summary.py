@@ -67,6 +67,17 @@ def test_numbers_of_any_size_stand_apart(run):
     assert pretrained.split()[:3] == ["pretrained", "-127000000.0", "-636600000.0"]
 
 
+def test_a_model_return_that_is_none_is_explained(run):
+    summary, _ = run
+    figures = dict.fromkeys(("mean", "pessimistic", "spread", "penalised_mean"), 1.0)
+    found = {"finetuned": figures | {"before": {"mean": 2.0}}}
+    assert "an elite diverges" not in closing_table(summary | {"model_return": found, "horizon": 5})
+    found["pretrained"] = dict.fromkeys(figures, None) | {"before": {"mean": 2.0}}
+    assert "before: mean in the pretrained dynamics; -: an elite diverges" in closing_table(
+        summary | {"model_return": found, "horizon": 5}
+    )
+
+
 def test_a_summary_of_version_0_1_reads_with_the_score_that_it_had():
     assert "last_10" not in OLDER.read_text()
     summary = read_summary(OLDER)
