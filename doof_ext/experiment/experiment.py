@@ -89,7 +89,7 @@ class Experiment:
         self.logger = RunLogger(self.directory, self._wandb, checkpoint and checkpoint["logger"])
         opened.callback(self.logger.close)
         self.state = TrainingState(
-            store, config.checkpoint_every, fingerprint, provenance(), self._signals, self.logger
+            store, config.checkpoint_every, fingerprint, provenance(config), self._signals, self.logger
         )
         self.artifacts = Artifacts(self.files, self.state, self.logger.log)
         self.resumed = checkpoint is not None

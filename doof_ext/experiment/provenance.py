@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
+import importlib.util
 import os
 import platform
 import subprocess
@@ -13,6 +15,8 @@ from typing import Any
 import torch
 
 from doof_ext import kit
+from doof_ext.config.run_settings import RunSettings
+from doof_ext.tasks import search_working_folder
 
 
 def versions() -> dict[str, str]:
@@ -41,6 +45,20 @@ def commit_of(package: str) -> str:
     return ""
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, kit and threads: what the last bits of a run's numbers depend on."""
-    return {**versions(), "kit": f"{kit.NAME} {kit.VERSION}", "threads": torch.get_num_threads()}
+def provenance(config: RunSettings) -> dict[str, Any]:
+    """Versions, kit, threads and the user's own modules: what a run's numbers depend on, to the last bit."""
+    own = (getattr(config, name, None) or "" for name in ("env_id", "termination", "stop_rule"))
+    modules = {text.partition(":")[0] for text in own if ":" in text}
+    contents = {f"module {module}": _content_of(module) for module in sorted(modules)}
+    return {**versions(), "kit": f"{kit.NAME} {kit.VERSION}", "threads": torch.get_num_threads(), **contents}
+
+
+def _content_of(module: str) -> str:
+    """The beginning of the hash of a module's file; "" where it has none that can be read."""
+    search_working_folder()
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        found = importlib.util.find_spec(module)
+        if found is not None and found.origin is not None:
+            with open(found.origin, "rb") as file:
+                return hashlib.sha256(file.read()).hexdigest()[:12]
+    return ""
