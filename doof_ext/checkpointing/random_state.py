@@ -30,11 +30,12 @@ def seed_generators(*origin: int | str) -> int:
 def seed_torch(seed: int) -> None:
     """Seeds torch's generators, for the draws that ``torch.manual_seed`` gives.
 
-    That keeps a stack trace at each call for the GPUs that are not in use, which takes longer than an action.
+    That keeps a stack trace at each call, also where there is no GPU to seed later, which takes longer than an action.
     """
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
+    if torch.cuda.is_available():
+        torch.manual_seed(seed)  # which also seeds a GPU that is not in use yet
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def get_random_state() -> dict[str, Any]:
