@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.util
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,7 +16,6 @@ import torch
 
 from doof_ext import kit
 from doof_ext.config.run_settings import RunSettings
-from doof_ext.tasks import search_working_folder
 
 
 def versions() -> dict[str, str]:
@@ -54,11 +53,10 @@ def provenance(config: RunSettings) -> dict[str, Any]:
 
 
 def _content_of(module: str) -> str:
-    """The beginning of the hash of a module's file; "" where it has none that can be read."""
-    search_working_folder()
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        found = importlib.util.find_spec(module)
-        if found is not None and found.origin is not None:
-            with open(found.origin, "rb") as file:
+    """The beginning of the hash of an imported module's file; "" where it has none that can be read."""
+    path = getattr(sys.modules.get(module), "__file__", None)
+    with contextlib.suppress(OSError):
+        if path is not None:
+            with open(path, "rb") as file:
                 return hashlib.sha256(file.read()).hexdigest()[:12]
     return ""
