@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -66,7 +67,7 @@ def policy_epochs(progress: StageProgress) -> Callable[[int, Any, Any], None]:
             figures["score"] = f"{evaluation.mean:.1f} ± {evaluation.std:.1f}"
         if estimate is not None:
             mean, spread = estimate.figures["mean"], estimate.figures["spread"]
-            figures["model return"] = f"{mean:.4g} ± {spread:.2g}" if mean == mean else "none, an elite diverges"
+            figures["model return"] = f"{mean:.4g} ± {spread:.2g}" if math.isfinite(mean) else "none, an elite diverges"
         progress.report(epoch, **figures)
 
     return report

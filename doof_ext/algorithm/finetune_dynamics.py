@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -147,4 +148,5 @@ def log_model_returns(
     for name, policy in policies.items():
         first, then = (ctx.model_return(policy, dynamics).figures for dynamics in (before, after))
         told = ", ".join(f"{what} {first[what]:.4g} -> {then[what]:.4g}" for what in ("mean", "pessimistic", "spread"))
+        told += "; nan: an elite diverges" if math.isnan(first["mean"] + then["mean"]) else ""
         ctx.logger.log(f"4 finetune dynamics, model return of the {name} policy: {told}")
