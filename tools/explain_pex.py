@@ -1,4 +1,4 @@
-"""What PEX's choice between two policies comes to: each policy's score by itself, the choice's, and who was chosen.
+"""What PEX's choice between two policies comes to: each by itself, the choice, and whom the critics prefer.
 
 python tools/explain_pex.py RUN [--episodes N] [--json FILE]
 
@@ -7,18 +7,15 @@ fresh one; then come the ends of the online stage and of the last. All take thei
 critic's, by which PEX chooses.
 """
 
-import argparse
-import json
 import os
 
 import numpy as np
 import torch
-from explain_policy import episodes_of
+from explain_policy import episodes_of, run_tool
 
 from doof_ext import data
 from doof_ext.baselines.run import build_agent
 from doof_ext.checkpointing.store import CheckpointStore
-from doof_ext.cli.exit_code import exit_code_of
 from doof_ext.config import BaselineConfig, resolve
 from doof_ext.config.recorded import recorded_settings
 from doof_ext.errors import UserError
@@ -101,26 +98,18 @@ def explain(run, episodes):
     }
 
 
+def print_table(found):
+    """The figures as a table."""
+    print(f"{'':<42}{'score':>8}{'steps':>8}{'new valued higher':>19}")
+    for when, actors in found.items():
+        for name, of in actors.items():
+            share = f"{of['new_valued_higher']:.0%}"
+            print(f"{when + ', ' + name:<42}{of['score']:>8.1f}{of['length']:>8.0f}{share:>19}")
+
+
 def main(argv=None):
-    """Prints a table; writes the JSON where asked; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="the run directory")
-    parser.add_argument("--episodes", type=int, default=10)
-    parser.add_argument("--json", metavar="FILE")
-    args = parser.parse_args(argv)
-
-    def run():
-        found = explain(args.run, args.episodes)
-        print(f"{'':<42}{'score':>8}{'steps':>8}{'new valued higher':>19}")
-        for when, actors in found.items():
-            for name, of in actors.items():
-                share = f"{of['new_valued_higher']:.0%}"
-                print(f"{when + ', ' + name:<42}{of['score']:>8.1f}{of['length']:>8.0f}{share:>19}")
-        if args.json:
-            with open(args.json, "w", encoding="utf-8") as file:
-                file.write(json.dumps(found, indent=1) + "\n")
-
-    return exit_code_of("explain_pex.py", run)
+    """Prints the table; writes the JSON where asked; returns the exit code."""
+    return run_tool("explain_pex.py", __doc__, explain, print_table, argv)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,12 @@ def print_table(found):
 
 def main(argv=None):
     """Prints the table; writes the JSON where asked; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run_tool("explain_policy.py", __doc__, explain, print_table, argv)
+
+
+def run_tool(name, description, explain, print_table, argv):
+    """A tool's command line: a run is explained by so many episodes, as a table and in JSON; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the run directory")
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--json", metavar="FILE")
@@ -160,7 +165,7 @@ def main(argv=None):
             with open(args.json, "w", encoding="utf-8") as file:
                 file.write(json.dumps(found, indent=1) + "\n")
 
-    return exit_code_of("explain_policy.py", run)
+    return exit_code_of(name, run)
 
 
 if __name__ == "__main__":

@@ -33,21 +33,32 @@ def test_each_policy_is_scored_by_itself(tool, finished, tmp_path, capsys):
     env, agents = tool.load(finished)
     for when, agent in agents.items():
         assert agent.expanded
-        of = found[when]["new policy"]
-        episodes = tool.episodes_of(tool.Alone(agent, agent.policy), env, 2)
-        obs = torch.as_tensor(np.concatenate([observations for observations, _, _ in episodes]))
-        actions = torch.as_tensor(np.concatenate([actions for _, actions, _ in episodes]))
-        with torch.no_grad():
-            known = agent.normalizer(obs)
-            torch.testing.assert_close(actions, agent.policy.act(known, True))  # the hopper's bounds are 1
-            new = agent.critics(known, actions).amin(0)
-            frozen = agent.critics(known, agent.offline_policy.act(known, True)).amin(0)
-        share = (new > frozen).float().mean().item()
-        assert [of["length"], of["value_of_new"], of["new_valued_higher"]] == pytest.approx(
-            [len(obs) / 2, new.mean().item(), share], rel=1e-5
-        )
-        line = f"{when + ', new policy':<42}{of['score']:>8.1f}{of['length']:>8.0f}{f'{share:.0%}':>19}"
-        assert line in told
+        for name, policy in {"frozen policy": agent.offline_policy, "new policy": agent.policy}.items():
+            episodes = tool.episodes_of(tool.Alone(agent, policy), env, 2)
+            obs = torch.as_tensor(np.concatenate([observations for observations, _, _ in episodes]))
+            actions = torch.as_tensor(np.concatenate([actions for _, actions, _ in episodes]))
+            with torch.no_grad():
+                torch.testing.assert_close(actions, policy.act(agent.normalizer(obs), True))  # the bounds are 1
+            assert found[when][name]["length"] == len(obs) / 2
+            assert f"{when}, {name}" in told
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [("frozen", 0.0), ("new", 1.0)])
+def test_a_policy_that_the_critics_prefer_everywhere_is_the_choice(tool, finished, kind, chosen):
+    """The critics are made to value the action's first number, of which one policy takes the most."""
+    env, agents = tool.load(finished)
+    agent = next(iter(agents.values()))
+    most, least = (agent.offline_policy, agent.policy) if kind == "frozen" else (agent.policy, agent.offline_policy)
+    with torch.no_grad():
+        for policy, sign in ((most, 1), (least, -1)):
+            policy.mean[-1].weight.zero_()
+            policy.mean[-1].bias.fill_(sign)
+    agent.critics.forward = lambda obs, actions: actions[None, :, :1]
+    of = tool.of_episodes(agent, agent, env, 2)
+    alone = tool.of_episodes(agent, tool.Alone(agent, most), env, 2)
+    assert of["new_valued_higher"] == chosen and of == alone
+    values = of["value_of_new"], of["value_of_frozen"]
+    assert sorted(values) == pytest.approx([-np.tanh(1), np.tanh(1)]) and (values[0] > values[1]) == bool(chosen)
 
 
 def test_before_the_online_steps_the_new_policy_is_another_than_the_frozen(tool, finished):
